@@ -1,0 +1,1 @@
+"""The words of tallymark as types. Pure: standard library only, no clock, no I/O, no float."""

@@ -1,0 +1,43 @@
+"""Identifiers made from content, so that a repeated step makes the same one."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+
+_SCORE_NAMESPACE = uuid.UUID("6e0f4a52-7f0d-5b1c-9f6e-2d0a7d8f4c11")
+
+
+def digest(text: str, length: int = 16) -> str:
+    """The first hex digits of the SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def meter_event_id(
+    ledger_id: str,
+    customer_id: str,
+    meter: str,
+    bucket_start_us: int,
+    bucket_end_us: int,
+    bucket_key: str,
+    revision: int,
+) -> str:
+    """The identifier that Stripe gets: at most 100 characters (facts/stripe.md section 1), the same on every retry.
+
+    It holds the ledger's own id: two ledgers never take each other's meter events for their own.
+    """
+    content = digest(f"{customer_id}\x00{meter}\x00{bucket_key}\x00{bucket_end_us}", 24)
+    return f"tm-{ledger_id}-{bucket_start_us // 1_000_000}-{content}-{revision}"
+
+
+def idempotency_key(identifier: str, attempt: int) -> str:
+    """A fresh HTTP idempotency key for every attempt, with the identifier in front.
+
+    A stored 5xx would be replayed under the same key (facts/stripe.md section 6); the identifier is what dedupes.
+    """
+    return f"{identifier}:{attempt}"
+
+
+def score_id(project_id: str, trace_id: str) -> str:
+    """The id of the score that marks a trace: always the same, so that writing it twice leaves one."""
+    return str(uuid.uuid5(_SCORE_NAMESPACE, f"{project_id}/{trace_id}"))

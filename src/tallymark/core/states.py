@@ -1,0 +1,72 @@
+"""The states of a meter event, what may follow what, and what an answer of the meter means for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """pending → sending → accepted | rejected | in_doubt; carried and cancelled end without a send."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    IN_DOUBT = "in_doubt"
+    CANCELLED = "cancelled"
+    CARRIED = "carried"
+
+
+class Answer(StrEnum):
+    """What the meter's answer to one send means.
+
+    THROTTLED: not taken, come again. UNKNOWN: it may or may not have been taken.
+    """
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    REJECTED = "rejected"
+    THROTTLED = "throttled"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class MeterOutcome:
+    """The meter's answer in our words. `detail` holds no secret."""
+
+    answer: Answer
+    detail: str = ""
+    retry_after_seconds: float | None = None
+
+
+STATE_AFTER = {
+    Answer.ACCEPTED: State.ACCEPTED,
+    Answer.DUPLICATE: State.ACCEPTED,
+    Answer.REJECTED: State.REJECTED,
+    Answer.THROTTLED: State.PENDING,
+    Answer.UNKNOWN: State.PENDING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A meter event that this process may send once: everything in it was committed before."""
+
+    meter_event_id: str
+    customer_id: str
+    meter: str
+    timestamp_s: int
+    credits: int
+    payload: str
+    attempt: int
+    idempotency_key: str
+    unanswered_since_us: int | None
+    sent_at_us: int
+
+
+def retry_delay_us(attempt: int, retry_after_seconds: float | None) -> int:
+    """How long to wait before a meter event is offered again: doubling from 0.2 s to 30 s, or what the meter asked."""
+    if retry_after_seconds is not None:
+        return int(retry_after_seconds * 1_000_000)
+    return min(30_000_000, 100_000 * 2 ** min(attempt, 10))

@@ -1,0 +1,108 @@
+"""The nouns that travel between stations: Trace and its usage units in, rated components and decisions out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+
+WHOLE_TRACE = ""
+"""The unit id of a trace read from the legacy API, where the whole trace is one unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One usage unit: a billable fact inside a trace.
+
+    `cost_usd` is what Langfuse reports, exact; None means unknown (never 0). `duration_s` is in seconds.
+    `tokens` is None where the source cannot tell. `problem` says what is wrong with the numbers, if anything.
+    """
+
+    unit_id: str
+    cost_usd: Decimal | None
+    duration_s: Decimal | None
+    tokens: int | None = None
+    model: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One unit of an application's work, as read from a source. Holds no prompt and no answer.
+
+    `attributes` are only those metadata keys that billing reads, as text. `unpriced` is the source's own word that
+    tokens were used and no cost is known. `marked` says how the trace claims to be processed: "metadata", "tag",
+    "metadata,tag", "score", or "" for not at all.
+    """
+
+    project_id: str
+    trace_id: str
+    timestamp_us: int
+    units: tuple[Unit, ...]
+    name: str | None = None
+    user_id: str | None = None
+    session_id: str | None = None
+    release: str | None = None
+    version: str | None = None
+    environment: str = "default"
+    public: bool = False
+    bookmarked: bool = False
+    tags: tuple[str, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    unpriced: bool = False
+    marked: str = ""
+
+
+class Reason(StrEnum):
+    """Why a trace is skipped or held; the words of the outside contract (CONTRACT, sync --json)."""
+
+    ALREADY_PROCESSED = "already_processed"
+    NO_BILLABLE_USAGE = "no_billable_usage"
+    FUTURE_TIMESTAMP = "future_timestamp"
+    FILTERED = "filtered"
+    NO_CUSTOMER = "no_customer"
+    TOO_OLD = "too_old"
+    UNRATED = "unrated"
+    UNPRICED = "unpriced"
+    LATE_PERIOD = "late_period"
+    IN_DOUBT = "in_doubt"
+
+
+SKIPPED = (Reason.ALREADY_PROCESSED, Reason.NO_BILLABLE_USAGE, Reason.FUTURE_TIMESTAMP, Reason.FILTERED)
+HELD = (Reason.NO_CUSTOMER, Reason.TOO_OLD, Reason.UNRATED, Reason.UNPRICED, Reason.LATE_PERIOD, Reason.IN_DOUBT)
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A part of a trace's credits: "ai", "compute" or "storage", with the exact amount and how it came about."""
+
+    name: str
+    credits: Decimal
+    cost_usd: Decimal
+    formula: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """What a trace is worth under one dated rule of a rate card. No component has a negative amount."""
+
+    components: tuple[Component, ...]
+    margin: Decimal
+    card_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unrated:
+    """Why a trace could not be rated: UNRATED, UNPRICED or NO_BILLABLE_USAGE, and a sentence for people."""
+
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """Whom to bill, and how that was found: "override", "metadata", "user", "organization", "session", "default"."""
+
+    customer_id: str
+    found_by: str

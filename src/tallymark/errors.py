@@ -1,0 +1,90 @@
+"""The errors of tallymark, grouped by what the caller can do.
+
+TallymarkError
+├── ConfigError            mend a setting or the command line; nothing was read or written      exit 2
+│   ├── KeyRefused         a key is wrong or belongs elsewhere
+│   └── MeterError         the meter is missing, inactive, or not the one that was named
+├── RemoteError            run again later; nothing is lost                                     exit 3
+│   ├── Unreachable        no answer: connection, name, time-out
+│   ├── Unavailable        the server answered 5xx or 429 for longer than we were ready to wait
+│   ├── Garbled            the answer is not what the service sends: HTML, cut short, other JSON
+│   └── TooMuch            the question was too large (Langfuse 422, 524): ask for a smaller window
+├── LedgerError            look at the ledger; nothing is lost                                  exit 4
+│   ├── LedgerLocked       another process holds it
+│   ├── LedgerUnusable     read-only, corrupt, not a ledger
+│   ├── LedgerNewer        written by a newer tallymark
+│   └── LedgerFull         no space left
+└── NotFound               what was asked for does not exist                                    exit 2
+
+A message says what is wrong, where, and what to do next. Bad data is not an error: it is a stored outcome.
+"""
+
+from __future__ import annotations
+
+
+class TallymarkError(Exception):
+    """Something that tallymark can name went wrong."""
+
+    exit_status = 1
+
+
+class ConfigError(TallymarkError):
+    """A setting, a file or the command line is wrong. Nothing was read or written."""
+
+    exit_status = 2
+
+
+class KeyRefused(ConfigError):
+    """A service refused the key."""
+
+
+class MeterError(ConfigError):
+    """The meter is missing, inactive, or not the one that was named."""
+
+
+class NotFound(ConfigError):
+    """What was asked for does not exist."""
+
+
+class RemoteError(TallymarkError):
+    """A service could not be used. Nothing is lost: run again."""
+
+    exit_status = 3
+
+
+class Unreachable(RemoteError):
+    """No answer came."""
+
+
+class Unavailable(RemoteError):
+    """The service answered, but only that it cannot serve now."""
+
+
+class Garbled(RemoteError):
+    """The answer is not what the service sends."""
+
+
+class TooMuch(RemoteError):
+    """The server cannot answer a question this large; ask for a smaller window."""
+
+
+class LedgerError(TallymarkError):
+    """The ledger cannot be used."""
+
+    exit_status = 4
+
+
+class LedgerLocked(LedgerError):
+    """Another process holds the ledger."""
+
+
+class LedgerUnusable(LedgerError):
+    """The ledger is read-only, corrupt, or not a ledger."""
+
+
+class LedgerNewer(LedgerError):
+    """A newer tallymark wrote the ledger."""
+
+
+class LedgerFull(LedgerError):
+    """No space is left for the ledger."""

@@ -1,0 +1,188 @@
+"""Backfill: bring old traces into the ledger, tag the unbilled ones, and say whether tag filtering is safe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from ..config import Config
+from ..core.clock import DAY_US, SECOND_US, Clock, format_time
+from ..core.credits import format_micros
+from ..core.decisions import PROCESSED
+from ..core.types import HELD, SKIPPED
+from ..core.windows import STRIPE_AGE_MAX_US
+from ..ledger import Ledger
+from ..ledger.ledger import Coverage, RunRef
+from ..marks.langfuse import Mark
+from .collect import Collected, collect, range_of
+from .mark import KEPT
+from .progress import Progress, quiet
+from .stations import Project, Stations, open_stations
+from .summary import Requests, zeros
+from .sync import decider_of, remember_project, start_run
+
+ROWS = 1000
+PURPOSE = "backfill"
+
+
+class BackfillSummary(msgspec.Struct):
+    """Counts of one backfill. `owed` are traces whose usage is in the ledger and will be sent by the next sync."""
+
+    run_id: str
+    dry_run: bool
+    from_: str = msgspec.field(name="from")
+    to: str
+    fetched: int = 0
+    owed: int = 0
+    skipped: dict[str, int] = msgspec.field(default_factory=lambda: zeros(SKIPPED))
+    held: dict[str, int] = msgspec.field(default_factory=lambda: zeros(HELD))
+    failed: int = 0
+    credits: str = "0.000000"
+    tagged: int = 0
+    tags_failed: int = 0
+    tag_filtering_safe: bool = False
+    why_not: list[str] = msgspec.field(default_factory=list)
+    requests: Requests = msgspec.field(default_factory=Requests)
+    seconds: float = 0.0
+
+    @property
+    def exit_status(self) -> int:
+        """0 if all is done, 1 if something failed or is held."""
+        return 1 if self.failed or self.tags_failed or sum(self.held.values()) else 0
+
+
+def backfill(
+    config: Config,
+    *,
+    from_us: int | None = None,
+    to_us: int | None = None,
+    dry_run: bool = False,
+    clock: Clock | None = None,
+    progress: Progress = quiet,
+) -> BackfillSummary:
+    """Read history (35 days unless a range is named), record what it owes, and tag unbilled traces billing:pending.
+
+    Sends nothing to the meter: the next sync does. Stopped half-way, it goes on where it was when run again with the
+    same range. Raises ConfigError, RemoteError or LedgerError.
+    """
+    with open_stations(config, dry_run=dry_run, clock=clock) as stations:
+        now_us = stations.clock.now_us()
+        start_us = from_us if from_us is not None else now_us - STRIPE_AGE_MAX_US
+        return _run(stations, start_us, to_us, dry_run, progress)
+
+
+def _run(stations: Stations, from_us: int, to_us: int | None, dry_run: bool, progress: Progress) -> BackfillSummary:
+    run = start_run(stations, PURPOSE)
+    for project in stations.projects:
+        project.source.server_version()
+    collected = [_collect(stations, project, run, from_us, to_us, progress) for project in stations.projects]
+    untagged_lately = sum(_untagged_since(stations, project, run.now_us - DAY_US) for project in stations.projects)
+    tagged = [_tag(stations, project, progress) for project in stations.projects]
+    summary = BackfillSummary(run.run_id, dry_run, format_time(from_us), format_time(to_us or run.now_us))
+    _fill(summary, stations, run, collected, tagged, untagged_lately)
+    stations.ledger.finish_run(run.run_id, msgspec.json.encode(summary), stations.clock.now_us())
+    return summary
+
+
+def _collect(
+    stations: Stations, project: Project, run: RunRef, from_us: int, to_us: int | None, progress: Progress
+) -> Collected:
+    ledger = stations.ledger
+    resume_us = _resume_us(ledger, project, from_us)
+    span = range_of(resume_us, to_us or run.now_us, run.now_us, stations.config.settle_us)
+    coverage = Coverage(project.source_key, PURPOSE, from_us, min(span.to_us, span.settled_us))
+    collected = collect(project.source, ledger, decider_of(stations, run, False), run, span, coverage, progress)
+    ledger.forget_coverage(project.source_key, PURPOSE)
+    remember_project(stations, project, collected)
+    return collected
+
+
+def _resume_us(ledger: Ledger, project: Project, from_us: int) -> int:
+    """Where an unfinished backfill of the same range stood; a finished one leaves no trace of itself."""
+    covered = ledger.coverage(project.source_key, PURPOSE)
+    return covered.to_us if covered is not None and covered.from_us == from_us else from_us
+
+
+def _project_id(stations: Stations, project: Project) -> str:
+    return stations.ledger.fact(f"project {project.source_key}") or ""
+
+
+def _untagged_since(stations: Stations, project: Project, since_us: int) -> int:
+    project_id = _project_id(stations, project)
+    row = next(iter(stations.ledger.query("count_untagged", project_id=project_id, since_us=since_us)))
+    return int(row["traces"])
+
+
+def _tag(stations: Stations, project: Project, progress: Progress) -> tuple[int, int]:
+    """Tag unbilled traces billing:pending; a bookmarked one is left alone, since an upsert would lose the bookmark."""
+    ledger, taken, failed = stations.ledger, 0, 0
+    for written in project.marker.write(_untagged(ledger, _project_id(stations, project))):
+        ledger.tagged(written.taken)
+        taken += len(written.taken)
+        failed += len(written.refused)
+        progress("mark", taken, None)
+    return taken, failed
+
+
+def _untagged(ledger: Ledger, project_id: str) -> Iterator[Mark]:
+    after = ""
+    while rows := ledger.untagged(project_id, after, ROWS):
+        after = rows[-1]["trace_id"]
+        for row in rows:
+            kept = {theirs: row[ours] for ours, theirs in KEPT.items() if row[ours]}
+            yield Mark(
+                project_id,
+                row["trace_id"],
+                row["timestamp_us"],
+                row["environment"],
+                bool(row["public"]),
+                by_score=False,
+                meter_event_id=None,
+                details=None,
+                kept=kept,
+                pending_only=True,
+            )
+
+
+def _fill(
+    summary: BackfillSummary,
+    stations: Stations,
+    run: RunRef,
+    collected: Sequence[Collected],
+    tagged: Sequence[tuple[int, int]],
+    untagged_lately: int,
+) -> None:
+    for result, _, traces in stations.ledger.count_results(run.run_id):
+        summary.fetched += traces
+        if result == PROCESSED:
+            summary.owed += traces
+        else:
+            (summary.skipped if result in summary.skipped else summary.held)[result] += traces
+    unreadable = sum(len(each.unreadable) for each in collected)
+    summary.fetched += unreadable
+    summary.failed = unreadable
+    summary.credits = format_micros(stations.ledger.credits_of_run(run.run_id))
+    summary.tagged = sum(taken for taken, _ in tagged)
+    summary.tags_failed = sum(failed for _, failed in tagged)
+    summary.why_not = _why_not(summary, untagged_lately)
+    summary.tag_filtering_safe = not summary.why_not
+    summary.requests = Requests(**stations.requests)
+    summary.seconds = (stations.clock.now_us() - run.now_us) / SECOND_US
+
+
+def _why_not(summary: BackfillSummary, untagged_lately: int) -> list[str]:
+    """What stands against switching tag filtering on; empty if nothing does."""
+    reasons = []
+    if untagged_lately:
+        reasons.append(
+            f"{untagged_lately} traces of the last 24 hours came without billing:pending; "
+            "tag traces at creation in the application first, or new ones will be missed"
+        )
+    if summary.tags_failed:
+        reasons.append(f"{summary.tags_failed} traces could not be tagged; run backfill again")
+    if summary.failed:
+        reasons.append(f"{summary.failed} rows could not be read")
+    if summary.dry_run and summary.tagged:
+        reasons.append(f"this was a dry run: {summary.tagged} traces are not tagged yet")
+    return reasons

@@ -1,0 +1,182 @@
+"""Collect: read windows of traces, compare their usage with the ledger, append entries for what is new or changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from ..core.clock import parse_time
+from ..core.decisions import Decision, Known, Outcome, TraceKey, key_of
+from ..core.types import Reason, Trace
+from ..core.windows import FUTURE_TOLERANCE_US
+from ..ledger import Ledger
+from ..ledger.ledger import Coverage, RunRef
+from ..source.rows import Page
+from ..source.traces import Lookup, TracesSource
+from .decide import Decider
+from .progress import Progress
+from .read_ahead import read_ahead
+
+BATCH_PAGES = 8
+REVISIT_ROWS = 100
+FAR_FUTURE_US = parse_time("2099-12-31T00:00:00Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What to read: from_us <= timestamp < to_us; traces younger than settled_us wait for the next run."""
+
+    from_us: int
+    to_us: int
+    settled_us: int
+    future_us: int
+
+    def settles(self, trace: Trace) -> bool:
+        """Whether a trace is quiet already, or so far ahead that it is no matter of settling."""
+        return trace.timestamp_us < self.settled_us or trace.timestamp_us > self.future_us
+
+
+def range_of(from_us: int, to_us: int | None, now_us: int, settle_us: int) -> Range:
+    """A range up to now (to_us None: and beyond, for traces from the future), less the settle delay."""
+    settled_us = now_us - settle_us
+    return Range(from_us, to_us if to_us is not None else FAR_FUTURE_US, settled_us, now_us + FUTURE_TOLERANCE_US)
+
+
+@dataclass(slots=True)
+class Collected:
+    """What collecting counted besides the results that the ledger counts."""
+
+    read: int = 0
+    adjusted: int = 0
+    healed: int = 0
+    untagged: int = 0
+    unreadable: list[str] = field(default_factory=list)
+    project_ids: set[str] = field(default_factory=set)
+
+    def count(self, decisions: Sequence[Decision]) -> None:
+        """Add a batch."""
+        for decision in decisions:
+            self.read += decision.first_in_run
+            self.adjusted += decision.adjusted
+            self.healed += decision.healed
+            self.untagged += decision.untagged
+            self.project_ids.add(decision.trace.project_id)
+
+
+def collect(
+    source: TracesSource,
+    ledger: Ledger,
+    decider: Decider,
+    run: RunRef,
+    span: Range,
+    coverage: Coverage | None,
+    progress: Progress,
+) -> Collected:
+    """Read a range, decide every trace in it, and record each batch in one transaction with its coverage."""
+    collected = Collected()
+    lookup = source.lookup(span.from_us, span.to_us)
+    pages = read_ahead(source.read(span.from_us, span.to_us, decider.only_pending))
+    rows_read = 0
+    for batch in _batches(pages):
+        rows_read += sum(page.rows for page in batch)
+        traces = distinct(trace for page in batch for trace in page.traces if span.settles(trace))
+        known = ledger.known(traces)
+        traces = [with_lookup(trace, known.get(key_of(trace)), lookup) for trace in traces]
+        collected.count(ledger.record(run, traces, decider, _reached(coverage, batch, span)))
+        collected.unreadable += [problem for page in batch for problem in page.unreadable]
+        _confirm_shrunk(source, ledger, decider, run, collected)
+        progress("read", rows_read, max(page.total_items for page in batch))
+    if coverage is not None:
+        ledger.put_coverage(coverage)
+    return collected
+
+
+def revisit_held(
+    source: TracesSource, ledger: Ledger, decider: Decider, run: RunRef, project_id: str, collected: Collected
+) -> None:
+    """Read held traces again that were decided under other settings, such as before a customer was mapped."""
+    after = ""
+    while ids := ledger.held_stale(run, project_id, after, REVISIT_ROWS):
+        after = ids[-1]
+        collect_page(source.read_many(ids, 0), source, ledger, decider, run, collected)
+
+
+def collect_page(
+    page: Page, source: TracesSource, ledger: Ledger, decider: Decider, run: RunRef, collected: Collected
+) -> None:
+    """Decide and record one page that was asked for by id."""
+    traces = distinct(page.traces)
+    if not traces:
+        return
+    times = [trace.timestamp_us for trace in traces]
+    lookup = source.lookup(min(times), max(times) + 1000)
+    known = ledger.known(traces)
+    traces = [with_lookup(t, known.get(key_of(t)), lookup) for t in sorted(traces, key=lambda t: t.timestamp_us)]
+    collected.count(ledger.record(run, traces, decider))
+    _confirm_shrunk(source, ledger, decider, run, collected)
+
+
+def _confirm_shrunk(source: TracesSource, ledger: Ledger, decider: Decider, run: RunRef, collected: Collected) -> None:
+    """Read traces that look cheaper than billed again, widely, before the bill is lowered."""
+    if not decider.shrunk:
+        return
+    suspects = list(decider.shrunk.values())
+    decider.confirmed = set(decider.shrunk)
+    again = [trace for trace in source.confirm(suspects) if key_of(trace) in decider.confirmed]
+    collected.count(ledger.record(run, distinct(again), decider))
+    decider.confirmed = set()
+    decider.shrunk = {}
+
+
+def _batches(pages: Iterator[Page]) -> Iterator[list[Page]]:
+    batch: list[Page] = []
+    for page in pages:
+        batch.append(page)
+        if len(batch) == BATCH_PAGES:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def distinct(traces: Iterator[Trace] | Sequence[Trace]) -> list[Trace]:
+    """One trace for each id. Two rows of one id on two dates are one trace: the earlier, with the larger usage."""
+    found: dict[TraceKey, Trace] = {}
+    for trace in traces:
+        key = key_of(trace)
+        found[key] = _merge(found[key], trace) if key in found else trace
+    return list(found.values())
+
+
+def _merge(first: Trace, second: Trace) -> Trace:
+    if first.timestamp_us == second.timestamp_us:
+        return second
+    early, late = sorted((first, second), key=lambda trace: trace.timestamp_us)
+    larger = max(first.units[0], second.units[0], key=lambda unit: (unit.problem is None, unit.cost_usd or 0))
+    marked = ",".join(sorted({*filter(None, f"{early.marked},{late.marked}".split(","))}))
+    return replace(early, units=(larger,), marked=marked, tags=tuple(sorted({*early.tags, *late.tags})))
+
+
+def with_lookup(trace: Trace, known: Known | None, lookup: Lookup) -> Trace:
+    """Add what the trace list cannot tell: tokens without a cost, and a score that marks the trace.
+
+    Asked only for traces that the ledger does not know as they are, so an idle run asks nothing.
+    """
+    if trace.marked or (known is not None and known.outcome == Outcome.BILLED):
+        return trace
+    unit = trace.units[0]
+    if known is not None and (known.cost_usd, known.duration_s) == (unit.cost_usd, unit.duration_s):
+        if known.reason == Reason.ALREADY_PROCESSED:
+            return replace(trace, marked="score")
+        return replace(trace, unpriced=known.reason == Reason.UNPRICED)
+    if trace in lookup.scored:
+        return replace(trace, marked="score")
+    return replace(trace, unpriced=not unit.problem and unit.cost_usd == 0 and trace in lookup.unpriced)
+
+
+def _reached(coverage: Coverage | None, batch: Sequence[Page], span: Range) -> Coverage | None:
+    """How far reading has come: up to the last trace of the batch, but never past what is settled."""
+    times = [trace.timestamp_us for page in batch for trace in page.traces]
+    if coverage is None or not times:
+        return None
+    return replace(coverage, to_us=max(coverage.from_us, min(times[-1], span.settled_us, coverage.to_us)))

@@ -1,0 +1,262 @@
+"""What becomes of one trace: pure branches over the trace, what the ledger knows of it, and the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Context, Decimal
+
+import msgspec
+
+from ..config import Config
+from ..core.clock import SECOND_US
+from ..core.credits import EXACT, round_to_micros
+from ..core.decisions import (
+    PROCESSED,
+    Decision,
+    Known,
+    MarkState,
+    NewEntry,
+    Outcome,
+    TraceKey,
+    attributes_text,
+    key_of,
+)
+from ..core.types import Customer, Rated, Reason, Trace, Unrated
+from ..core.windows import bucket_of, is_future, is_too_old
+from ..rating.cards import RateCard, parse_card
+from ..rating.customers import NoCustomer, resolve
+from ..rating.rate import rate
+
+PENDING_TAG = "billing:pending"
+PROCESSED_TAG = "billing:processed"
+# Langfuse shows a write only after 5 to 16 seconds (facts/langfuse-observed.md item 15): a mark that was written a
+# moment ago and cannot be seen yet is not lost.
+MARK_VISIBLE_AFTER_US = 30 * SECOND_US
+_SHOWN = Context(prec=28)
+
+
+@dataclass(slots=True)
+class Decider:
+    """Decides traces of one run. `shrunk` collects traces that now look cheaper than billed, to be confirmed."""
+
+    config: Config
+    run_id: str
+    now_us: int
+    billed_by_meter: Callable[[TraceKey], Mapping[str, int]]
+    card_texts: Mapping[str, str]
+    only_pending: bool = False
+    confirmed: set[TraceKey] = field(default_factory=set)
+    shrunk: dict[TraceKey, Trace] = field(default_factory=dict)
+    _cards: dict[str, RateCard] = field(default_factory=dict)
+
+    def __call__(self, trace: Trace, known: Known | None) -> Decision:
+        """Decide one trace. A second reading in one run never turns a better result into "already processed"."""
+        decision = self._decide(trace, known)
+        if known is None or known.last_run_id != self.run_id:
+            return decision
+        result = known.result if decision.worth_micros is None else decision.result
+        return replace(decision, first_in_run=False, result=result, untagged=False, healed=False)
+
+    def _decide(self, trace: Trace, known: Known | None) -> Decision:
+        if known is not None and known.outcome == Outcome.BILLED:
+            return self._billed_before(trace, known)
+        if trace.marked:
+            return self._marked_elsewhere(trace, known)
+        return self._unbilled(trace, known)
+
+    def _unbilled(self, trace: Trace, known: Known | None) -> Decision:
+        if is_future(trace.timestamp_us, self.now_us):
+            return _ended(trace, known, Reason.FUTURE_TIMESTAMP, "its time lies ahead of now")
+        rated = rate(trace, self.config.rate_card, default_ownership=self.config.default_ai_ownership)
+        if isinstance(rated, Unrated):
+            return _ended(trace, known, rated.reason, rated.detail)
+        if self.only_pending and PENDING_TAG not in trace.tags:
+            return _ended(trace, known, Reason.FILTERED, "it has no tag billing:pending")
+        return self._rated(trace, known, rated)
+
+    def _rated(self, trace: Trace, known: Known | None, rated: Rated) -> Decision:
+        amounts = amounts_by_meter(rated, self.config)
+        worth = sum(amounts.values())
+        if is_too_old(trace.timestamp_us, self.now_us):
+            return _ended(trace, known, Reason.TOO_OLD, "Stripe takes no usage older than 35 days", rated, worth)
+        customer = resolve(trace, self.config.customers)
+        if isinstance(customer, NoCustomer):
+            return _ended(trace, known, Reason.NO_CUSTOMER, customer.detail, rated, worth)
+        return self._charge(trace, customer, rated, amounts)
+
+    def _charge(self, trace: Trace, customer: Customer, rated: Rated, amounts: Mapping[str, int]) -> Decision:
+        untagged = not trace.tags
+        entries = self._entries(trace, trace.timestamp_us, customer.customer_id, rated, amounts, "charge")
+        return Decision(
+            trace,
+            PROCESSED,
+            Outcome.BILLED,
+            MarkState.WAITING,
+            customer=customer,
+            rated=rated,
+            worth_micros=sum(amounts.values()),
+            billed_micros=sum(amounts.values()),
+            components=components_text(rated),
+            entries=entries,
+            untagged=untagged,
+            healed=untagged,
+        )
+
+    def _billed_before(self, trace: Trace, known: Known) -> Decision:
+        """A trace that the ledger billed: usually nothing is new; a changed usage is an adjustment."""
+        rated = self._rate_as_billed(trace, known)
+        if rated is None:
+            return self._unchanged_money(trace, known)
+        amounts = amounts_by_meter(rated, self.config)
+        worth = sum(amounts.values())
+        if worth == known.billed_micros or (worth < known.billed_micros and not self._may_shrink(trace, known)):
+            return self._unchanged_money(trace, known)
+        return self._adjust(trace, known, rated, amounts)
+
+    def _rate_as_billed(self, trace: Trace, known: Known) -> Rated | None:
+        """Rate changed usage by the card the trace was billed by: a new card never changes history (DESIGN section 5).
+
+        None if nothing that rating reads has changed, or the new reading cannot be rated.
+        """
+        unit = trace.units[0]
+        same_usage = unit.cost_usd == known.cost_usd and unit.duration_s == known.duration_s
+        if same_usage and attributes_text(trace) == known.attributes:
+            return None
+        at_billing = replace(trace, timestamp_us=known.timestamp_us)
+        rated = rate(at_billing, self._card(known), default_ownership=self.config.default_ai_ownership)
+        return rated if isinstance(rated, Rated) else None
+
+    def _card(self, known: Known) -> RateCard:
+        digest = known.card_digest or self.config.rate_card.digest
+        if digest == self.config.rate_card.digest:
+            return self.config.rate_card
+        if digest not in self._cards:
+            self._cards[digest] = parse_card(self.card_texts[digest])
+        return self._cards[digest]
+
+    def _may_shrink(self, trace: Trace, known: Known) -> bool:
+        """Whether a lower reading may lower the bill: only a wide reading of the same row may (docs/adr/0005)."""
+        key = key_of(trace)
+        if trace.timestamp_us != known.timestamp_us:
+            return False
+        if key not in self.confirmed:
+            self.shrunk[key] = trace
+        return key in self.confirmed
+
+    def _adjust(self, trace: Trace, known: Known, rated: Rated, amounts: Mapping[str, int]) -> Decision:
+        billed = self.billed_by_meter(key_of(trace))
+        meters = {**dict.fromkeys(billed, 0), **amounts}
+        deltas = {meter: amount - billed.get(meter, 0) for meter, amount in meters.items()}
+        changed = {meter: delta for meter, delta in deltas.items() if delta}
+        customer = known.customer or Customer("", "")
+        entries = self._entries(trace, known.timestamp_us, customer.customer_id, rated, changed, "adjustment")
+        return Decision(
+            replace(trace, timestamp_us=known.timestamp_us),
+            PROCESSED,
+            Outcome.BILLED,
+            MarkState.WAITING,
+            customer=customer,
+            rated=rated,
+            worth_micros=sum(amounts.values()),
+            billed_micros=sum(amounts.values()),
+            components=components_text(rated),
+            entries=entries,
+            adjusted=True,
+        )
+
+    def _entries(
+        self, trace: Trace, at_us: int, customer_id: str, rated: Rated, amounts: Mapping[str, int], kind: str
+    ) -> tuple[NewEntry, ...]:
+        start_us, end_us = bucket_of(at_us, self.config.meter_bucket)
+        bucket_key = f"{trace.project_id}/{trace.trace_id}" if self.config.meter_bucket == "trace" else ""
+        components = components_text(rated)
+        return tuple(
+            NewEntry(
+                meter, kind, amount, customer_id, at_us, start_us, end_us, bucket_key, rated.card_digest, components
+            )
+            for meter, amount in amounts.items()
+        )
+
+    def _unchanged_money(self, trace: Trace, known: Known) -> Decision:
+        """Nothing to bill. A mark that should be there and is not, is owed again."""
+        waiting = known.mark_state == MarkState.WAITING
+        lost = self._mark_is_lost(trace, known)
+        return Decision(
+            trace,
+            PROCESSED if waiting else Reason.ALREADY_PROCESSED,
+            Outcome.BILLED,
+            MarkState.OWED if lost else MarkState(known.mark_state),
+            untagged=lost and not trace.tags,
+            healed=lost,
+        )
+
+    def _mark_is_lost(self, trace: Trace, known: Known) -> bool:
+        if known.mark_state != MarkState.WRITTEN or self._marked_by_score(trace):
+            return False
+        seen = "tag" in trace.marked and "metadata" in trace.marked
+        return not seen and self.now_us - (known.mark_written_at_us or 0) > MARK_VISIBLE_AFTER_US
+
+    def _marked_by_score(self, trace: Trace) -> bool:
+        return self.config.marks == "score" or trace.bookmarked or "score" in trace.marked
+
+    def _marked_elsewhere(self, trace: Trace, known: Known | None) -> Decision:
+        """Marked, but not billed by this ledger: it is processed. Half a mark is completed."""
+        half = trace.marked in ("tag", "metadata") and not self._marked_by_score(trace)
+        again = known is not None and known.reason == Reason.ALREADY_PROCESSED
+        recent = known is not None and self.now_us - (known.mark_written_at_us or 0) <= MARK_VISIBLE_AFTER_US
+        owed = half and not (again and recent)
+        state = MarkState.OWED if owed else MarkState.NONE
+        detail = f"marked as processed by {trace.marked.replace(',', ' and ')}, and not billed by this ledger"
+        return replace(
+            _ended(trace, known, Reason.ALREADY_PROCESSED, detail),
+            mark_state=state,
+            healed=owed,
+            untagged=owed and not trace.tags,
+        )
+
+
+def amounts_by_meter(rated: Rated, config: Config) -> dict[str, int]:
+    """Micro-credits for each meter: components added exactly, rounded once per meter. Never empty."""
+    exact: dict[str, Decimal] = {}
+    for component in rated.components:
+        meter = config.meter_for(component.name)
+        exact[meter] = EXACT.add(exact.get(meter, Decimal(0)), component.credits)
+    return {meter: round_to_micros(amount) for meter, amount in exact.items()} or {config.meter_event_name: 0}
+
+
+def components_text(rated: Rated) -> str:
+    """The formula and exact amounts of a rating as JSON text, as the ledger keeps them."""
+    parts = [
+        {"name": c.name, "credits": _text(c.credits), "cost_usd": _text(c.cost_usd), "formula": c.formula}
+        for c in rated.components
+    ]
+    return msgspec.json.encode({"margin": str(rated.margin), "parts": parts}).decode()
+
+
+def _text(amount: Decimal) -> str:
+    """An exact amount as text; a quotient without end (a duration in minutes) is cut to 28 digits for people."""
+    return format(_SHOWN.plus(amount), "f")
+
+
+def _ended(
+    trace: Trace,
+    known: Known | None,
+    reason: Reason,
+    detail: str,
+    rated: Rated | None = None,
+    worth_micros: int = 0,
+) -> Decision:
+    """A trace that is skipped or held, for one reason."""
+    held = reason in (Reason.NO_CUSTOMER, Reason.TOO_OLD, Reason.UNRATED, Reason.UNPRICED)
+    return Decision(
+        trace,
+        reason,
+        Outcome.HELD if held else Outcome.SKIPPED,
+        MarkState.NONE,
+        reason=reason,
+        detail=detail,
+        rated=rated,
+        worth_micros=worth_micros,
+        components=components_text(rated) if rated else "{}",
+    )

@@ -1,0 +1,100 @@
+"""Explain: how a trace became credits, in which meter event, with which answer, and its marks.
+
+Reads only the ledger.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ..core.clock import format_time
+from ..core.credits import format_micros
+from ..errors import NotFound
+from ..ledger import Ledger
+
+
+def explain(ledger: Ledger, trace_id: str) -> dict[str, Any]:
+    """Everything the ledger knows of a trace, as one JSON-able object. Raises NotFound."""
+    rows = list(ledger.query("find_trace", trace_id=trace_id))
+    if not rows:
+        raise NotFound(
+            f"the ledger does not know the trace {trace_id!r}; read it with `tallymark sync --trace {trace_id}`."
+        )
+    return {"trace_id": trace_id, "projects": [_explain_one(ledger, row) for row in rows]}
+
+
+def _explain_one(ledger: Ledger, row: Any) -> dict[str, Any]:
+    key = {"project_id": row["project_id"], "trace_id": row["trace_id"]}
+    rating = msgspec.json.decode(row["components"])
+    return {
+        "project_id": row["project_id"],
+        "time": format_time(row["timestamp_us"]),
+        "name": row["name"],
+        "user_id": row["user_id"],
+        "outcome": row["outcome"],
+        "reason": row["reason"],
+        "detail": row["detail"],
+        "customer": row["customer_id"],
+        "customer_found_by": row["found_by"],
+        "units": [_unit(unit) for unit in ledger.query("units_of", **key)],
+        "rate_card": row["card_digest"],
+        "margin": rating.get("margin"),
+        "components": rating.get("parts", []),
+        "worth": format_micros(row["worth_micros"]),
+        "billed": format_micros(row["billed_micros"]),
+        "entries": [_entry(ledger, entry) for entry in ledger.query("entries_of", **key)],
+        "mark": _mark(row),
+        "read_at": format_time(row["read_at_us"]),
+    }
+
+
+def _unit(unit: Any) -> dict[str, Any]:
+    return {name: unit[name] for name in ("unit_id", "cost_usd", "duration_s", "tokens", "model", "problem")}
+
+
+def _entry(ledger: Ledger, entry: Any) -> dict[str, Any]:
+    found = {
+        "kind": entry["kind"],
+        "meter": entry["meter"],
+        "customer": entry["customer_id"],
+        "credits": format_micros(entry["amount_micros"]),
+        "bucket": [format_time(entry["bucket_start_us"]), format_time(entry["bucket_end_us"])],
+        "meter_event": None,
+    }
+    if entry["meter_event_id"] is not None:
+        found["meter_event"] = _meter_event(ledger, entry)
+    return found
+
+
+def _meter_event(ledger: Ledger, entry: Any) -> dict[str, Any]:
+    attempts = ledger.query("attempts_of", meter_event_id=entry["meter_event_id"])
+    return {
+        "identifier": entry["meter_event_id"],
+        "state": entry["state"],
+        "credits": entry["credits"],
+        "timestamp": format_time(entry["timestamp_s"] * 1_000_000),
+        "bucket_credits": format_micros(entry["entries_micros"]),
+        "carry_before": format_micros(entry["carry_before_micros"]),
+        "carry_after": format_micros(entry["carry_after_micros"]),
+        "attempts": [_attempt(attempt) for attempt in attempts],
+    }
+
+
+def _attempt(attempt: Any) -> dict[str, Any]:
+    return {
+        "sent_at": format_time(attempt["sent_at_us"]),
+        "outcome": attempt["outcome"] or "no answer stored",
+        "answer": attempt["answer"],
+    }
+
+
+def _mark(row: Any) -> dict[str, Any]:
+    written_at = row["mark_written_at_us"]
+    return {
+        "state": row["mark_state"] or "none",
+        "seen": row["marked"],
+        "written_at": format_time(written_at) if written_at else None,
+        "problem": row["mark_problem"],
+    }

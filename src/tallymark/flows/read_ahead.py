@@ -1,0 +1,43 @@
+"""Read ahead: the next page is fetched while the last one is recorded."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def read_ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
+    """Yield the items of an iterator that runs in a thread, at most `depth` ahead. Its errors are raised here."""
+    fetched: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def put(kind: str, value: T | BaseException | None) -> None:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                fetched.put((kind, value), timeout=0.1)
+                return
+
+    def fetch() -> None:
+        try:
+            for item in items:
+                put("item", item)
+                if stopped.is_set():
+                    return
+            put("end", None)
+        except BaseException as error:  # noqa: BLE001 - carried to the reader and raised there
+            put("error", error)
+
+    thread = threading.Thread(target=fetch, name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        while (got := fetched.get())[0] == "item":
+            yield got[1]  # type: ignore[misc]
+        if isinstance(got[1], BaseException):
+            raise got[1]
+    finally:
+        stopped.set()

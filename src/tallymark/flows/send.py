@@ -1,0 +1,104 @@
+"""Send: gather open entries into meter events, and send each until it is answered, none forgotten.
+
+The order of the steps is the guarantee. A meter event is committed before it is claimed, and a claim before its
+request leaves; so after a crash the row itself says that an answer may be missing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..core.clock import SECOND_US, Clock
+from ..core.states import Answer, Claim, MeterOutcome
+from ..errors import KeyRefused
+from ..ledger import Ledger
+from ..ledger.ledger import RunRef
+from .progress import Progress
+
+GATHER_BUCKETS = 500
+SEND_THREADS = 8
+CLAIMS_MAX = 64
+# How long a run goes on without any meter event settled; longer than another process may hold a claim.
+PATIENCE_SECONDS = 90
+POLL_SECONDS = 0.1
+
+
+class Meter(Protocol):
+    """Takes meter events."""
+
+    def send(self, claim: Claim) -> MeterOutcome:
+        """Send one claimed meter event once. Raises KeyRefused."""
+        ...
+
+
+@dataclass(slots=True)
+class Sent:
+    """How the meter answered in this run."""
+
+    answers: Counter[Answer] = field(default_factory=Counter)
+    in_doubt: int = 0
+
+
+def send(ledger: Ledger, meter: Meter, run: RunRef, clock: Clock, progress: Progress) -> Sent:
+    """Gather, claim, send, settle, until nothing is open or nothing moves any more."""
+    ledger.reopen_rejected()
+    while ledger.gather(run, GATHER_BUCKETS):
+        pass
+    sent = Sent()
+    total = sum(ledger.open_meter_events().values())
+    with ThreadPoolExecutor(SEND_THREADS, thread_name_prefix="send") as threads:
+        _send_open(ledger, meter, clock, threads, sent, progress, total)
+    sent.in_doubt = ledger.open_meter_events().get("in_doubt", 0)
+    return sent
+
+
+def _send_open(
+    ledger: Ledger,
+    meter: Meter,
+    clock: Clock,
+    threads: ThreadPoolExecutor,
+    sent: Sent,
+    progress: Progress,
+    total: int,
+) -> None:
+    moved_us = clock.now_us()
+    while (next_us := ledger.next_attempt_at_us()) is not None:
+        claims = ledger.claim(clock.now_us(), CLAIMS_MAX)
+        if claims:
+            outcomes = _send_all(meter, claims, threads)
+            ledger.settle(list(zip(claims, outcomes, strict=True)), clock.now_us())
+            sent.answers.update(outcome.answer for outcome in outcomes)
+            _raise_refused(outcomes)
+        if any(outcome.answer in (Answer.ACCEPTED, Answer.DUPLICATE) for outcome in (outcomes if claims else ())):
+            moved_us = clock.now_us()
+            progress("send", sent.answers[Answer.ACCEPTED] + sent.answers[Answer.DUPLICATE], total)
+        elif clock.now_us() - moved_us > PATIENCE_SECONDS * SECOND_US:
+            return
+        elif not claims:
+            clock.sleep(max(POLL_SECONDS, min(1.0, (next_us - clock.now_us()) / SECOND_US)))
+
+
+def _send_all(meter: Meter, claims: Sequence[Claim], threads: ThreadPoolExecutor) -> list[MeterOutcome]:
+    """Send claims in parallel: each is of another (customer, meter), so none has two calls in flight."""
+    return list(threads.map(lambda claim: _send_one(meter, claim), claims))
+
+
+def _send_one(meter: Meter, claim: Claim) -> MeterOutcome:
+    try:
+        return meter.send(claim)
+    except KeyRefused as error:
+        return MeterOutcome(Answer.THROTTLED, f"{REFUSED}{error}")
+
+
+REFUSED = "key refused: "
+
+
+def _raise_refused(outcomes: Sequence[MeterOutcome]) -> None:
+    """A refused key is raised only after every answer of the batch is stored."""
+    for outcome in outcomes:
+        if outcome.detail.startswith(REFUSED):
+            raise KeyRefused(outcome.detail.removeprefix(REFUSED))

@@ -1,0 +1,131 @@
+"""The stations that a run needs, opened from the settings and closed together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..clock import SystemClock
+from ..config import Config, ProjectConfig, require_langfuse, require_stripe
+from ..core.clock import Clock
+from ..core.ids import digest
+from ..core.states import Answer, Claim, MeterOutcome
+from ..ledger import Ledger, open_ledger
+from ..ledger.ledger import dry_copy
+from ..marks.langfuse import LangfuseMarks, Mark, Written
+from ..meter.stripe_events import StripeMeter
+from ..remote.langfuse import LangfuseClient
+from ..source.traces import TracesSource
+from .mark import Marker
+from .send import Meter
+
+DRY_MARKS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """One Langfuse project: where its traces come from and where its marks go."""
+
+    name: str
+    source_key: str
+    client: LangfuseClient
+    source: TracesSource
+    marker: Marker
+
+
+@dataclass(frozen=True, slots=True)
+class Stations:
+    """Everything that a run talks to. `stripe` is None in a dry run, where `meter` accepts everything unsent."""
+
+    config: Config
+    clock: Clock
+    ledger: Ledger
+    projects: tuple[Project, ...]
+    meter: Meter
+    stripe: StripeMeter | None
+
+    @property
+    def requests(self) -> dict[str, int]:
+        """How many requests went to each service."""
+        langfuse = sum(project.client.requests for project in self.projects)
+        return {"langfuse": langfuse, "stripe": self.stripe.requests if self.stripe else 0}
+
+
+@contextlib.contextmanager
+def open_stations(config: Config, *, dry_run: bool, clock: Clock | None = None) -> Iterator[Stations]:
+    """Open ledger, clients and meter. A dry run gets a throw-away copy of the ledger and sends nothing.
+
+    Raises ConfigError if a key is missing, before anything is opened.
+    """
+    require_langfuse(config)
+    if not dry_run:
+        require_stripe(config)
+    clock = clock or SystemClock()
+    with contextlib.ExitStack() as stack:
+        ledger = stack.enter_context(dry_copy(config.ledger_url) if dry_run else _open(config.ledger_url))
+        projects = tuple(_project(config, project, clock, dry_run) for project in config.projects)
+        for project in projects:
+            stack.callback(project.client.close)
+        stripe = None if dry_run else open_meter(config, clock)
+        yield Stations(config, clock, ledger, projects, stripe or DryMeter(), stripe)
+
+
+@contextlib.contextmanager
+def _open(url: str) -> Iterator[Ledger]:
+    ledger = open_ledger(url)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def _project(config: Config, project: ProjectConfig, clock: Clock, dry_run: bool) -> Project:
+    client = open_client(config, project, clock)
+    source_key = digest(f"{client.base_url} {client.public_key}")
+    marker: Marker = DryMarks() if dry_run else LangfuseMarks(client, clock)
+    return Project(project.name, source_key, client, TracesSource(client, config.window_us_max), marker)
+
+
+def open_client(config: Config, project: ProjectConfig, clock: Clock) -> LangfuseClient:
+    """A client for one project."""
+    return LangfuseClient(
+        project.base_url,
+        project.public_key or "",
+        project.secret_key or "",
+        clock,
+        config.langfuse_requests_per_minute,
+    )
+
+
+def open_meter(config: Config, clock: Clock) -> StripeMeter:
+    """The meter that the settings name."""
+    return StripeMeter(
+        config.stripe_secret_key or "",
+        clock,
+        api_base=config.stripe_api_base,
+        requests_per_second=config.stripe_requests_per_second,
+    )
+
+
+class DryMeter:
+    """Takes every meter event and sends none: for dry runs, which then count what would happen."""
+
+    def send(self, claim: Claim) -> MeterOutcome:
+        """Say that it was accepted; the ledger that believes it is a throw-away copy."""
+        return MeterOutcome(Answer.ACCEPTED, "dry run")
+
+
+class DryMarks:
+    """Takes every mark and writes none."""
+
+    def write(self, marks: Iterator[Mark]) -> Iterator[Written]:
+        """Say that they were taken, a batch at a time."""
+        batch: list[tuple[str, str]] = []
+        for mark in marks:
+            batch.append((mark.project_id, mark.trace_id))
+            if len(batch) == DRY_MARKS:
+                yield Written(taken=batch)
+                batch = []
+        if batch:
+            yield Written(taken=batch)

@@ -1,0 +1,99 @@
+"""What a sync did: the object that `--json` prints (CONTRACT, sync --json)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from ..core.decisions import PROCESSED
+from ..core.types import HELD, SKIPPED, Reason
+
+FAILURES_MAX = 20
+
+
+class Failure(msgspec.Struct):
+    """A trace that could not be processed, and why."""
+
+    trace_id: str
+    error: str
+
+
+class MeterEvents(msgspec.Struct):
+    """How the meter answered."""
+
+    accepted: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    in_doubt: int = 0
+
+
+class MarkCounts(msgspec.Struct):
+    """How many marks were written and how many were refused."""
+
+    written: int = 0
+    failed: int = 0
+
+
+class Requests(msgspec.Struct):
+    """How many requests were made."""
+
+    langfuse: int = 0
+    stripe: int = 0
+
+
+def zeros(reasons: Iterable[Reason]) -> dict[str, int]:
+    """A count of nothing for each reason."""
+    return {str(reason): 0 for reason in reasons}
+
+
+class SyncSummary(msgspec.Struct):
+    """Counts of one run; each distinct trace that was read counts once.
+
+    fetched = processed + failed + the sum of skipped + the sum of held.
+    """
+
+    run_id: str
+    dry_run: bool
+    source: str
+    server_version: str
+    from_: str = msgspec.field(name="from")
+    to: str
+    fetched: int = 0
+    processed: int = 0
+    skipped: dict[str, int] = msgspec.field(default_factory=lambda: zeros(SKIPPED))
+    held: dict[str, int] = msgspec.field(default_factory=lambda: zeros(HELD))
+    failed: int = 0
+    failures: list[Failure] = msgspec.field(default_factory=list)
+    adjusted: int = 0
+    healed: int = 0
+    untagged: int = 0
+    credits: str = "0.000000"
+    meter_events: MeterEvents = msgspec.field(default_factory=MeterEvents)
+    marks: MarkCounts = msgspec.field(default_factory=MarkCounts)
+    requests: Requests = msgspec.field(default_factory=Requests)
+    seconds: float = 0.0
+
+    def count_results(self, results: Iterable[tuple[str, str, int]]) -> None:
+        """Add what the ledger says of the traces that this run read: (result, money, traces)."""
+        for result, money, traces in results:
+            self.fetched += traces
+            if result in self.skipped:
+                self.skipped[result] += traces
+            elif result in self.held:
+                self.held[result] += traces
+            elif result == PROCESSED and money == "accepted":
+                self.processed += traces
+            elif money == "in_doubt":
+                self.held[Reason.IN_DOUBT] += traces
+            else:
+                self.failed += traces
+
+    @property
+    def exit_status(self) -> int:
+        """0 if all is done, 1 if something failed or is held."""
+        return 1 if self.failed or self.marks.failed or sum(self.held.values()) else 0
+
+    def encode(self) -> bytes:
+        """The object as JSON."""
+        return msgspec.json.encode(self)

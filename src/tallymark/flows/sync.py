@@ -1,0 +1,218 @@
+"""Sync: collect, send, mark; and say what was done."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..config import Config
+from ..core.clock import DAY_US, SECOND_US, Clock, format_time
+from ..core.credits import format_micros
+from ..core.ids import digest
+from ..core.states import Answer
+from ..errors import NotFound
+from ..ledger.ledger import Coverage, RunRef
+from ..rating.cards import card_text
+from .collect import Collected, Range, collect, collect_page, range_of, revisit_held
+from .decide import Decider
+from .mark import Marked, mark
+from .progress import Progress, quiet
+from .send import Sent, send
+from .stations import Project, Stations, open_stations
+from .summary import FAILURES_MAX, Failure, MarkCounts, MeterEvents, Requests, SyncSummary
+
+log = logging.getLogger("tallymark")
+METER_CHECK_HOLDS_US = DAY_US
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a caller asked of a sync."""
+
+    trace_id: str | None = None
+    from_us: int | None = None
+    to_us: int | None = None
+    full: bool = False
+    only_pending: bool = False
+
+
+def sync(
+    config: Config,
+    *,
+    trace_id: str | None = None,
+    from_us: int | None = None,
+    to_us: int | None = None,
+    full: bool = False,
+    use_tag_filtering: bool | None = None,
+    dry_run: bool = False,
+    clock: Clock | None = None,
+    progress: Progress = quiet,
+) -> SyncSummary:
+    """Collect new usage, send it to the meter and mark its traces; returns what `tallymark sync --json` prints.
+
+    Reads what is new and the overlap; with `full` the whole look-back; or the range or the one trace that is named.
+    `from_us` and `to_us` are microseconds since 1970. A dry run writes nothing anywhere.
+    Raises ConfigError, RemoteError or LedgerError; whatever was recorded before stays, and the next run goes on.
+    """
+    only_pending = config.use_tag_filtering if use_tag_filtering is None else use_tag_filtering
+    request = Request(trace_id, from_us, to_us, full, only_pending and trace_id is None)
+    with open_stations(config, dry_run=dry_run, clock=clock) as stations:
+        return _run(stations, request, dry_run, progress)
+
+
+def _run(stations: Stations, request: Request, dry_run: bool, progress: Progress) -> SyncSummary:
+    check_meter(stations)
+    run = start_run(stations, "sync")
+    spans = {project.source_key: _span(stations, project, request, run.now_us) for project in stations.projects}
+    summary = _first_summary(stations, run, spans, dry_run)
+    collected = [
+        _collect(stations, project, request, run, spans[project.source_key], progress) for project in stations.projects
+    ]
+    _require_found(request, collected)
+    sent = send(stations.ledger, stations.meter, run, stations.clock, progress)
+    marked = [mark_project(stations, project, progress) for project in stations.projects]
+    _fill(summary, stations, run, collected, sent, marked)
+    stations.ledger.finish_run(run.run_id, summary.encode(), stations.clock.now_us())
+    _log_untagged(summary)
+    return summary
+
+
+def _require_found(request: Request, collected: Sequence[Collected]) -> None:
+    if request.trace_id is not None and not any(each.read for each in collected):
+        raise NotFound(f"there is no trace {request.trace_id!r} in the projects of these keys (LANGFUSE_PUBLIC_KEY).")
+
+
+def check_meter(stations: Stations) -> None:
+    """Check the meter before the first meter event leaves, and once a day after that. Raises MeterError, KeyRefused."""
+    config, now_us = stations.config, stations.clock.now_us()
+    if stations.stripe is None:
+        return
+    names = sorted({config.meter_event_name, *config.meters.values()})
+    content = [*names, config.stripe_credits_meter_id, config.stripe_secret_key, config.stripe_api_base]
+    passed = f"meter check {digest(repr(content))}"
+    passed_at = stations.ledger.fact(passed)
+    if passed_at is None or now_us - int(passed_at) > METER_CHECK_HOLDS_US:
+        stations.stripe.check(names, config.stripe_credits_meter_id)
+        stations.ledger.put_fact(passed, str(now_us))
+
+
+def start_run(stations: Stations, verb: str) -> RunRef:
+    """Begin a run: its id, its moment, and the settings it decides by."""
+    config, now_us = stations.config, stations.clock.now_us()
+    run = RunRef(uuid.uuid4().hex, now_us, config.decision_digest)
+    stations.ledger.start_run(run.run_id, verb, now_us, config.rate_card.digest, card_text(config.rate_card))
+    return run
+
+
+def decider_of(stations: Stations, run: RunRef, only_pending: bool) -> Decider:
+    """What decides the traces of a run."""
+    ledger = stations.ledger
+    return Decider(stations.config, run.run_id, run.now_us, ledger.billed_by_meter, ledger.rate_cards(), only_pending)
+
+
+def purpose_of(only_pending: bool) -> str:
+    """Coverage is kept apart: what was read with tag filtering says nothing about untagged traces."""
+    return "sync-filtered" if only_pending else "sync"
+
+
+def _span(stations: Stations, project: Project, request: Request, now_us: int) -> Range:
+    config = stations.config
+    covered = stations.ledger.coverage(project.source_key, purpose_of(request.only_pending))
+    if request.from_us is not None:
+        from_us = request.from_us
+    elif covered is None or request.full:
+        from_us = now_us - config.lookback_us
+    else:
+        from_us = max(covered.from_us, covered.to_us - config.overlap_us)
+    return range_of(from_us, request.to_us, now_us, config.settle_us)
+
+
+def coverage_after(stations: Stations, project: Project, purpose: str, span: Range) -> Coverage | None:
+    """What is covered when a range is read; None if it leaves a gap behind what was covered before."""
+    before = stations.ledger.coverage(project.source_key, purpose)
+    to_us = min(span.to_us, span.settled_us)
+    if before is None:
+        return Coverage(project.source_key, purpose, span.from_us, max(span.from_us, to_us))
+    if span.from_us > before.to_us or to_us < before.to_us:
+        return None
+    return Coverage(project.source_key, purpose, min(before.from_us, span.from_us), to_us)
+
+
+def _collect(
+    stations: Stations, project: Project, request: Request, run: RunRef, span: Range, progress: Progress
+) -> Collected:
+    ledger, source = stations.ledger, project.source
+    decider = decider_of(stations, run, request.only_pending)
+    if request.trace_id is not None:
+        collected = Collected()
+        collect_page(source.read_many([request.trace_id], 0), source, ledger, decider, run, collected)
+    else:
+        coverage = coverage_after(stations, project, purpose_of(request.only_pending), span)
+        collected = collect(source, ledger, decider, run, span, coverage, progress)
+        for project_id in collected.project_ids:
+            revisit_held(source, ledger, decider, run, project_id, collected)
+    remember_project(stations, project, collected)
+    return collected
+
+
+def remember_project(stations: Stations, project: Project, collected: Collected) -> None:
+    """Keep which project id a key reads, so that marks can be written when nothing is read."""
+    for project_id in collected.project_ids:
+        if stations.ledger.fact(f"project {project.source_key}") != project_id:
+            stations.ledger.put_fact(f"project {project.source_key}", project_id)
+
+
+def mark_project(stations: Stations, project: Project, progress: Progress) -> Marked:
+    """Write the marks that are owed in one project."""
+    project_id = stations.ledger.fact(f"project {project.source_key}")
+    if project_id is None:
+        return Marked()
+    return mark(stations.ledger, project.marker, project_id, stations.config.marks, stations.clock, progress)
+
+
+def _first_summary(stations: Stations, run: RunRef, spans: dict[str, Range], dry_run: bool) -> SyncSummary:
+    versions = sorted({project.source.server_version() for project in stations.projects})
+    to_us = min(max(span.to_us for span in spans.values()), run.now_us)
+    from_us = min(span.from_us for span in spans.values())
+    return SyncSummary(run.run_id, dry_run, "traces", ", ".join(versions), format_time(from_us), format_time(to_us))
+
+
+def _fill(
+    summary: SyncSummary,
+    stations: Stations,
+    run: RunRef,
+    collected: Sequence[Collected],
+    sent: Sent,
+    marked: Sequence[Marked],
+) -> None:
+    ledger = stations.ledger
+    summary.count_results(ledger.count_results(run.run_id))
+    unreadable = [problem for each in collected for problem in each.unreadable]
+    summary.fetched += len(unreadable)
+    summary.failed += len(unreadable)
+    failures = [Failure(*failure) for failure in ledger.failures(run.run_id, FAILURES_MAX)]
+    summary.failures = (failures + [Failure("", problem) for problem in unreadable])[:FAILURES_MAX]
+    summary.adjusted = sum(each.adjusted for each in collected)
+    summary.healed = sum(each.healed for each in collected)
+    summary.untagged = sum(each.untagged for each in collected)
+    summary.credits = format_micros(ledger.credits_of_run(run.run_id))
+    rejected = ledger.open_meter_events().get("rejected", 0)
+    answers = sent.answers
+    summary.meter_events = MeterEvents(answers[Answer.ACCEPTED], answers[Answer.DUPLICATE], rejected, sent.in_doubt)
+    summary.marks = MarkCounts(sum(each.written for each in marked), sum(each.failed for each in marked))
+    summary.requests = Requests(**stations.requests)
+    summary.seconds = (stations.clock.now_us() - run.now_us) / SECOND_US
+
+
+def _log_untagged(summary: SyncSummary) -> None:
+    if summary.untagged:
+        share = 100 * summary.untagged / summary.fetched
+        log.warning(
+            "%d of %d traces (%.1f %%) carried no billing tag; they were billed or marked all the same. "
+            "Tag traces at creation before you switch tag filtering on.",
+            summary.untagged,
+            summary.fetched,
+            share,
+        )

@@ -1,0 +1,77 @@
+"""Usage: credits, cost, revenue and margin by customer, day or model. Reads only the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from ..core.clock import format_time
+from ..core.credits import EXACT, MICROS_PER_CREDIT, format_micros
+from ..ledger import Ledger
+from ..rating.cards import RateCard, parse_card
+
+KEYS: dict[str, Callable[[Any], str]] = {
+    "customer": lambda row: str(row["customer_id"]),
+    "day": lambda row: format_time(row["timestamp_us"])[:10],
+    "model": lambda row: row["model"] or "(not known)",
+}
+COLUMNS = ("key", "traces", "credits", "cost_usd", "revenue_usd", "margin_usd")
+
+
+@dataclass(slots=True)
+class _Sum:
+    traces: int = 0
+    billed_micros: int = 0
+    cost_usd: Decimal = Decimal(0)
+    revenue_usd: Decimal = Decimal(0)
+
+
+def usage(ledger: Ledger, from_us: int, to_us: int, customer_id: str | None, by: str) -> list[dict[str, Any]]:
+    """One row for each key, sorted: traces, credits, and in USD cost, revenue (credits at their price) and margin."""
+    prices = _Prices({digest: parse_card(text) for digest, text in ledger.rate_cards().items()})
+    sums: dict[str, _Sum] = {}
+    for row in ledger.query("usage_components", from_us=from_us, to_us=to_us, customer_id=customer_id or ""):
+        _add(sums.setdefault(KEYS[by](row), _Sum()), row, prices)
+    return [_row(key, sums[key]) for key in sorted(sums)]
+
+
+def _add(total: _Sum, row: Any, prices: _Prices) -> None:
+    total.traces += 1
+    total.billed_micros += row["billed_micros"]
+    for part in msgspec.json.decode(row["components"]).get("parts", []):
+        total.cost_usd = EXACT.add(total.cost_usd, Decimal(part["cost_usd"]))
+    credits = EXACT.divide(Decimal(row["billed_micros"]), Decimal(MICROS_PER_CREDIT))
+    price = prices.of(row["card_digest"], row["timestamp_us"])
+    total.revenue_usd = EXACT.add(total.revenue_usd, EXACT.multiply(credits, price))
+
+
+@dataclass(frozen=True, slots=True)
+class _Prices:
+    """What a credit cost on the card and at the time that a trace was rated by."""
+
+    cards: dict[str, RateCard]
+
+    def of(self, digest: str, timestamp_us: int) -> Decimal:
+        rule = self.cards[digest].rule_at(timestamp_us)
+        return rule.credit_price_usd if rule else Decimal(0)
+
+
+def _row(key: str, total: _Sum) -> dict[str, Any]:
+    return {
+        "key": key,
+        "traces": total.traces,
+        "credits": format_micros(total.billed_micros),
+        "cost_usd": _usd(total.cost_usd),
+        "revenue_usd": _usd(total.revenue_usd),
+        "margin_usd": _usd(EXACT.subtract(total.revenue_usd, total.cost_usd)),
+    }
+
+
+def _usd(amount: Decimal) -> str:
+    """Exact, without an exponent and without trailing zeros."""
+    text = format(amount, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,530 @@
+"""The ledger: record what traces are worth, gather meter events, claim, settle, owe marks.
+
+The only owner of transactions: each public method that writes is one. The order of calls that flows make is the
+guarantee: a meter event is committed before it is claimed, and claimed before its request leaves (DESIGN 3, G1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from ..core.clock import SECOND_US
+from ..core.credits import split_whole_credits
+from ..core.decisions import Decision, Known, NewEntry, TraceKey, attributes_text, key_of
+from ..core.ids import idempotency_key, meter_event_id
+from ..core.states import STATE_AFTER, Answer, Claim, MeterOutcome, State, retry_delay_us
+from ..core.types import Trace, Unit
+from ..core.windows import STRIPE_PROMISE_MARGIN_US, STRIPE_PROMISE_US
+from ..errors import ConfigError, LedgerError
+from . import owner
+from .sqlite import SqliteDatabase
+
+CLAIM_SECONDS = 60
+_encode = msgspec.json.Encoder().encode
+
+
+class Row(Protocol):
+    """A row of a statement, by column name."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+    def keys(self) -> list[str]: ...
+
+
+Decide = Callable[[Trace, Known | None], Decision]
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What part of a source's time was read and settled, for one purpose."""
+
+    source_key: str
+    purpose: str
+    from_us: int
+    to_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunRef:
+    """The run that writes, and when."""
+
+    run_id: str
+    now_us: int
+    decision_digest: str
+
+
+def open_ledger(url: str, *, read_only: bool = False) -> Ledger:
+    """Open the ledger that a URL names, and bring its schema up to date.
+
+    Raises ConfigError for a URL of an unknown kind and LedgerError for a ledger that cannot be used.
+    """
+    path = path_of(url)
+    if read_only and not Path(path).exists():
+        raise LedgerError(f"there is no ledger at {path} yet; run `tallymark sync` first, or set BILLING_LEDGER_URL.")
+    return Ledger(SqliteDatabase(path, read_only=read_only), migrate=not read_only)
+
+
+def path_of(url: str) -> str:
+    """The file that a sqlite URL names: sqlite:///relative, sqlite:////absolute, or sqlite:// for memory."""
+    if not url.startswith("sqlite://"):
+        raise ConfigError(
+            f"BILLING_LEDGER_URL is {url.split(':')[0]}:…; this version keeps its ledger in sqlite:///FILE."
+        )
+    return url.removeprefix("sqlite://").removeprefix("/") or ":memory:"
+
+
+@contextlib.contextmanager
+def dry_copy(url: str) -> Iterator[Ledger]:
+    """A throw-away copy of the ledger, so that a dry run can go through the same steps and write nothing that stays."""
+    with tempfile.TemporaryDirectory(prefix="tallymark-dry-") as folder:
+        copy = SqliteDatabase(str(Path(folder) / "ledger.sqlite3"))
+        path = path_of(url)
+        if path != ":memory:" and Path(path).exists():
+            original = SqliteDatabase(path, read_only=True)
+            original.version()
+            original.copy_to(copy)
+            original.close()
+        ledger = Ledger(copy)
+        yield ledger
+        ledger.close()
+
+
+class Ledger:
+    """One process's hold on the ledger."""
+
+    def __init__(self, database: SqliteDatabase, *, migrate: bool = True) -> None:
+        self._db = database
+        if migrate:
+            database.migrate()
+            self._make_id()
+        else:
+            database.version()
+
+    def _make_id(self) -> None:
+        with self._db.transaction():
+            if self.fact("ledger_id") is None:
+                self._db.write("put_fact", name="ledger_id", value=secrets.token_hex(4))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()
+
+    def fact(self, name: str) -> str | None:
+        """A fact about the ledger itself, such as its id or when a check was last passed."""
+        row = self._db.row("get_fact", name=name)
+        return row["value"] if row else None
+
+    def put_fact(self, name: str, value: str) -> None:
+        """Store a fact."""
+        with self._db.transaction():
+            self._db.write("put_fact", name=name, value=value)
+
+    # --- runs and coverage
+
+    def start_run(self, run_id: str, verb: str, now_us: int, card_digest: str, card_text: str) -> None:
+        """Note that a run begins, and under which rate card."""
+        with self._db.transaction():
+            self._db.write("start_run", run_id=run_id, verb=verb, now_us=now_us)
+            self._db.write("put_rate_card", digest=card_digest, body=card_text, now_us=now_us)
+
+    def finish_run(self, run_id: str, summary: bytes, now_us: int) -> None:
+        """Note how a run ended."""
+        with self._db.transaction():
+            self._db.write("finish_run", run_id=run_id, summary=summary.decode(), now_us=now_us)
+
+    def coverage(self, source_key: str, purpose: str) -> Coverage | None:
+        """What was read and settled before, if anything."""
+        row = self._db.row("coverage_of", source_key=source_key, purpose=purpose)
+        return Coverage(source_key, purpose, row["from_us"], row["to_us"]) if row else None
+
+    def put_coverage(self, coverage: Coverage) -> None:
+        """Store what is read and settled now."""
+        with self._db.transaction():
+            self._put_coverage_txn(coverage)
+
+    def forget_coverage(self, source_key: str, purpose: str) -> None:
+        """Forget what was read, so that the next run reads it again."""
+        with self._db.transaction():
+            self._db.write("delete_coverage", source_key=source_key, purpose=purpose)
+
+    def _put_coverage_txn(self, coverage: Coverage) -> None:
+        self._db.write(
+            "put_coverage",
+            source_key=coverage.source_key,
+            purpose=coverage.purpose,
+            from_us=coverage.from_us,
+            to_us=coverage.to_us,
+        )
+
+    def rate_cards(self) -> dict[str, str]:
+        """The text of every rate card that was used, by digest."""
+        return {row["digest"]: row["body"] for row in self._db.rows("rate_cards")}
+
+    # --- collect
+
+    def known(self, traces: Iterable[Trace]) -> dict[TraceKey, Known]:
+        """What the ledger knows of these traces."""
+        keys = _encode([key_of(trace) for trace in traces]).decode()
+        return {(row["project_id"], row["trace_id"]): _known(row) for row in self._db.rows("known", keys=keys)}
+
+    def billed_by_meter(self, key: TraceKey) -> dict[str, int]:
+        """What one trace was billed on each meter, in micro-credits."""
+        rows = self._db.rows("billed_by_meter", project_id=key[0], trace_id=key[1])
+        return {row["meter"]: row["billed_micros"] for row in rows}
+
+    def record(
+        self, run: RunRef, traces: Sequence[Trace], decide: Decide, coverage: Coverage | None = None
+    ) -> list[Decision]:
+        """Decide and store a batch in one transaction, so that no other process can bill the usage in between."""
+        with self._db.transaction():
+            known = self.known(traces)
+            decisions = [decide(trace, known.get(key_of(trace))) for trace in traces]
+            self._store_txn(run, decisions)
+            if coverage is not None:
+                self._put_coverage_txn(coverage)
+        return decisions
+
+    def _store_txn(self, run: RunRef, decisions: Sequence[Decision]) -> None:
+        changed = [decision for decision in decisions if decision.worth_micros is not None]
+        self._db.write_many("put_trace", [_trace_values(run, decision) for decision in changed])
+        self._db.write_many("put_unit", [_unit_values(run, d.trace, u) for d in changed for u in d.trace.units])
+        self._db.write_many("touch_trace", [_touch_values(run, d) for d in decisions if d.worth_micros is None])
+        for decision in changed:
+            self._append_txn(run, decision)
+
+    def _append_txn(self, run: RunRef, decision: Decision) -> None:
+        if not decision.entries:
+            return
+        key = key_of(decision.trace)
+        sequences = {
+            row["meter"]: row["entries"] for row in self._db.rows("billed_by_meter", project_id=key[0], trace_id=key[1])
+        }
+        self._db.write_many(
+            "append_entry",
+            [
+                {
+                    **_entry_values(run, key, entry),
+                    "sequence": sequences.get(entry.meter, 0),
+                }
+                for entry in decision.entries
+            ],
+        )
+
+    def held_stale(self, run: RunRef, project_id: str, after_trace_id: str, limit: int) -> list[str]:
+        """Ids of a project's held traces that were decided under other settings than today's, after a given one."""
+        rows = self._db.rows(
+            "held_stale",
+            decision_digest=run.decision_digest,
+            run_id=run.run_id,
+            project_id=project_id,
+            after_trace_id=after_trace_id,
+            limit=limit,
+        )
+        return [row["trace_id"] for row in rows]
+
+    # --- send
+
+    def gather(self, run: RunRef, limit: int) -> int:
+        """Fix meter events for up to `limit` open buckets: value, identifier, timestamp, payload. How many buckets."""
+        ledger_id = self.fact("ledger_id") or ""
+        with self._db.transaction():
+            buckets = self._db.rows("open_buckets", limit=limit)
+            for bucket in buckets:
+                self._gather_txn(run, ledger_id, bucket)
+        return len(buckets)
+
+    def _gather_txn(self, run: RunRef, ledger_id: str, bucket: Row) -> None:
+        place = {
+            name: bucket[name] for name in ("customer_id", "meter", "bucket_start_us", "bucket_end_us", "bucket_key")
+        }
+        lane = {"customer_id": bucket["customer_id"], "meter": bucket["meter"]}
+        carry_row = self._db.row("carry_of", **lane)
+        carry_before = carry_row["amount_micros"] if carry_row else 0
+        credits, carry_after = split_whole_credits(carry_before + bucket["entries_micros"])
+        revision_row = self._db.row("next_revision", **place)
+        revision = revision_row[0] if revision_row else 0
+        identifier = meter_event_id(ledger_id, **place, revision=revision)
+        self._db.write(
+            "put_meter_event",
+            **place,
+            meter_event_id=identifier,
+            revision=revision,
+            # The latest usage in the bucket: inside the bucket, never ahead of now, and the last to grow too old.
+            timestamp_s=bucket["timestamp_us"] // SECOND_US,
+            credits=credits,
+            entries_micros=bucket["entries_micros"],
+            carry_before_micros=carry_before,
+            carry_after_micros=carry_after,
+            payload=self._payload_txn(place),
+            state=State.PENDING if credits else State.CARRIED,
+            now_us=run.now_us,
+            run_id=run.run_id,
+        )
+        self._db.write("cover_entries", **place, meter_event_id=identifier)
+        self._db.write("put_carry", **lane, amount_micros=carry_after)
+        if not credits:
+            self._db.write("owe_marks", meter_event_id=identifier)
+
+    def _payload_txn(self, place: Mapping[str, Any]) -> str:
+        """What a meter event says besides customer and value: in trace buckets, the trace and its components."""
+        if not place["bucket_key"]:
+            return "{}"
+        row = self._db.row("trace_of_bucket", **place)
+        return _encode(_trace_payload(row)).decode() if row else "{}"
+
+    def claim(self, now_us: int, limit: int) -> list[Claim]:
+        """Take up to `limit` meter events for sending, one of each (customer, meter). Committed before any send."""
+        claims = []
+        with self._db.transaction():
+            self._give_up_on_the_old_txn(now_us)
+            self._free_abandoned_txn(now_us)
+            for row in self._db.rows("claimable", now_us=now_us, limit=limit):
+                claims.append(self._claim_txn(row, now_us))
+        return claims
+
+    def _claim_txn(self, row: Row, now_us: int) -> Claim:
+        identifier, attempt = row["meter_event_id"], row["attempt"] + 1
+        key = idempotency_key(identifier, attempt)
+        self._db.row(
+            "claim",
+            meter_event_id=identifier,
+            claimed_by=owner.this_process(),
+            claimed_until_us=now_us + CLAIM_SECONDS * SECOND_US,
+        )
+        self._db.write("put_attempt", meter_event_id=identifier, attempt=attempt, idempotency_key=key, now_us=now_us)
+        return Claim(
+            identifier,
+            row["customer_id"],
+            row["meter"],
+            row["timestamp_s"],
+            row["credits"],
+            row["payload"],
+            attempt,
+            key,
+            row["unanswered_since_us"],
+            now_us,
+        )
+
+    def _give_up_on_the_old_txn(self, now_us: int) -> None:
+        self._db.write("doubt", promise_ended_us=now_us - STRIPE_PROMISE_US + STRIPE_PROMISE_MARGIN_US)
+
+    def _free_abandoned_txn(self, now_us: int) -> None:
+        for row in self._db.rows("claims_held"):
+            if now_us >= row["claimed_until_us"] or owner.is_dead(row["claimed_by"]):
+                sent = self._db.row("attempt_sent_at", meter_event_id=row["meter_event_id"], attempt=row["attempt"])
+                self._db.write(
+                    "abandon",
+                    meter_event_id=row["meter_event_id"],
+                    attempt=row["attempt"],
+                    sent_at_us=sent["sent_at_us"] if sent else now_us,
+                )
+
+    def settle(self, settled: Sequence[tuple[Claim, MeterOutcome]], now_us: int) -> None:
+        """Store the meter's answers, each fenced by its attempt, and owe marks for what was accepted."""
+        with self._db.transaction():
+            for claim, outcome in settled:
+                self._settle_txn(claim, outcome, now_us)
+
+    def _settle_txn(self, claim: Claim, outcome: MeterOutcome, now_us: int) -> None:
+        unanswered = claim.unanswered_since_us
+        if outcome.answer is Answer.UNKNOWN and unanswered is None:
+            unanswered = claim.sent_at_us
+        state = STATE_AFTER[outcome.answer]
+        self._db.write(
+            "settle_attempt",
+            meter_event_id=claim.meter_event_id,
+            attempt=claim.attempt,
+            now_us=now_us,
+            outcome=outcome.answer,
+            answer=outcome.detail,
+        )
+        fenced = self._db.row(
+            "settle",
+            meter_event_id=claim.meter_event_id,
+            attempt=claim.attempt,
+            state=state,
+            answer=outcome.detail,
+            now_us=now_us,
+            next_attempt_at_us=now_us + retry_delay_us(claim.attempt, outcome.retry_after_seconds),
+            unanswered_since_us=None if state is State.ACCEPTED else unanswered,
+        )
+        if fenced and state is State.ACCEPTED:
+            self._db.write("owe_marks", meter_event_id=claim.meter_event_id)
+
+    def reopen_rejected(self) -> int:
+        """Offer rejected meter events again: they were not counted, and their cause may be mended. How many."""
+        with self._db.transaction():
+            return self._db.write("reopen_rejected")
+
+    def open_meter_events(self) -> dict[str, int]:
+        """How many meter events are pending, sending, rejected or in doubt."""
+        return {row["state"]: row["meter_events"] for row in self._db.rows("count_open")}
+
+    def next_attempt_at_us(self) -> int | None:
+        """When the next open meter event may be offered; 0 while another process sends one; None if none is open."""
+        row = self._db.row("next_attempt")
+        return row[0] if row else None
+
+    # --- marks
+
+    def owed_marks(self, project_id: str, after_trace_id: str, limit: int) -> list[Row]:
+        """Traces of a project whose marks are owed, in order of their ids, after a given one."""
+        return list(self._db.rows("owed_marks", project_id=project_id, after_trace_id=after_trace_id, limit=limit))
+
+    def settle_marks(self, written: Sequence[TraceKey], refused: Mapping[TraceKey, str], now_us: int) -> None:
+        """Store which marks were taken and which were refused, and why; the refused stay owed."""
+        with self._db.transaction():
+            self._db.write_many(
+                "mark_written", [{"project_id": p, "trace_id": t, "now_us": now_us} for p, t in written]
+            )
+            self._db.write_many(
+                "mark_refused", [{"project_id": k[0], "trace_id": k[1], "problem": why} for k, why in refused.items()]
+            )
+
+    def untagged(self, project_id: str, after_trace_id: str, limit: int) -> list[Row]:
+        """Unbilled traces of a project without a billing tag, in order of their ids, after a given one."""
+        return list(self._db.rows("untagged", project_id=project_id, after_trace_id=after_trace_id, limit=limit))
+
+    def tagged(self, keys: Sequence[TraceKey]) -> None:
+        """Note that traces now carry the tag billing:pending."""
+        with self._db.transaction():
+            self._db.write_many("tagged", [{"project_id": p, "trace_id": t} for p, t in keys])
+
+    # --- reading
+
+    def count_results(self, run_id: str) -> list[tuple[str, str, int]]:
+        """How the traces that a run read end: (result, money, traces)."""
+        return [(row["result"], row["money"], row["traces"]) for row in self._db.rows("count_results", run_id=run_id)]
+
+    def failures(self, run_id: str, limit: int) -> list[tuple[str, str]]:
+        """Traces of a run whose money was not accepted, and the meter's last answer."""
+        rows = self._db.rows("failures", run_id=run_id, limit=limit)
+        return [(row["trace_id"], row["answer"] or "not sent yet") for row in rows]
+
+    def credits_of_run(self, run_id: str) -> int:
+        """The sum of a run's entries in micro-credits."""
+        row = self._db.row("credits_of_run", run_id=run_id)
+        return int(row[0]) if row else 0
+
+    def query(self, name: str, /, **values: Any) -> Iterator[Row]:
+        """Stream the rows of a reading statement, for explain, usage, held and balances."""
+        return self._db.stream(name, **values)
+
+
+def _known(row: Row) -> Known:
+    return Known(
+        timestamp_us=row["timestamp_us"],
+        outcome=row["outcome"],
+        reason=row["reason"],
+        detail=row["detail"],
+        result=row["result"],
+        last_run_id=row["last_run_id"],
+        decision_digest=row["decision_digest"],
+        customer_id=row["customer_id"],
+        found_by=row["found_by"],
+        worth_micros=row["worth_micros"],
+        billed_micros=row["billed_micros"],
+        components=row["components"],
+        attributes=row["attributes"],
+        card_digest=row["card_digest"],
+        mark_state=row["mark_state"],
+        mark_written_at_us=row["mark_written_at_us"],
+        cost_usd=Decimal(row["cost_usd"]) if row["cost_usd"] is not None else None,
+        duration_s=Decimal(row["duration_s"]) if row["duration_s"] is not None else None,
+    )
+
+
+def _trace_values(run: RunRef, decision: Decision) -> dict[str, Any]:
+    trace, customer, rated = decision.trace, decision.customer, decision.rated
+    return {
+        "project_id": trace.project_id,
+        "trace_id": trace.trace_id,
+        "timestamp_us": trace.timestamp_us,
+        "outcome": decision.outcome,
+        "reason": decision.reason,
+        "detail": decision.detail,
+        "result": decision.result,
+        "run_id": run.run_id,
+        "now_us": run.now_us,
+        "decision_digest": run.decision_digest,
+        "customer_id": customer.customer_id if customer else None,
+        "found_by": customer.found_by if customer else None,
+        "worth_micros": decision.worth_micros,
+        "billed_micros": decision.billed_micros,
+        "card_digest": rated.card_digest if rated else None,
+        "components": decision.components,
+        "name": trace.name,
+        "user_id": trace.user_id,
+        "session_id": trace.session_id,
+        "release": trace.release,
+        "version": trace.version,
+        "environment": trace.environment,
+        "public": int(trace.public),
+        "bookmarked": int(trace.bookmarked),
+        "tags": _encode(trace.tags).decode(),
+        "attributes": attributes_text(trace),
+        "marked": trace.marked,
+        "mark_state": decision.mark_state,
+    }
+
+
+def _unit_values(run: RunRef, trace: Trace, unit: Unit) -> dict[str, Any]:
+    return {
+        "project_id": trace.project_id,
+        "trace_id": trace.trace_id,
+        "unit_id": unit.unit_id,
+        "cost_usd": str(unit.cost_usd) if unit.cost_usd is not None else None,
+        "duration_s": str(unit.duration_s) if unit.duration_s is not None else None,
+        "tokens": unit.tokens,
+        "model": unit.model,
+        "problem": unit.problem,
+        "now_us": run.now_us,
+    }
+
+
+def _touch_values(run: RunRef, decision: Decision) -> dict[str, Any]:
+    return {
+        "project_id": decision.trace.project_id,
+        "trace_id": decision.trace.trace_id,
+        "run_id": run.run_id,
+        "result": decision.result,
+        "now_us": run.now_us,
+        "marked": decision.trace.marked,
+        "mark_state": decision.mark_state,
+    }
+
+
+def _entry_values(run: RunRef, key: TraceKey, entry: NewEntry) -> dict[str, Any]:
+    return {
+        "project_id": key[0],
+        "trace_id": key[1],
+        "meter": entry.meter,
+        "kind": entry.kind,
+        "customer_id": entry.customer_id,
+        "amount_micros": entry.amount_micros,
+        "timestamp_us": entry.timestamp_us,
+        "bucket_start_us": entry.bucket_start_us,
+        "bucket_end_us": entry.bucket_end_us,
+        "bucket_key": entry.bucket_key,
+        "card_digest": entry.card_digest,
+        "components": entry.components,
+        "run_id": run.run_id,
+        "now_us": run.now_us,
+    }
+
+
+def _trace_payload(row: Row) -> dict[str, str]:
+    """Payload values are text of at most 100 characters (facts/stripe.md section 1); longer ids are left out."""
+    parts = msgspec.json.decode(row["components"]).get("parts", [])
+    payload = {"trace_id": row["trace_id"], "user_id": row["user_id"] or ""}
+    payload |= {f"{part['name']}_credits": part["credits"] for part in parts}
+    return {name: value for name, value in payload.items() if 0 < len(value) <= 100}

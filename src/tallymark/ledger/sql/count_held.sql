@@ -1,0 +1,5 @@
+select reason, count(*) as traces, cast(coalesce(sum(worth_micros), 0) as bigint) as worth_micros
+  from trace
+ where outcome = 'held'
+ group by reason
+ order by reason

@@ -1,0 +1,1 @@
+delete from coverage where source_key = :source_key and purpose = :purpose

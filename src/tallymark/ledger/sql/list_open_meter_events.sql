@@ -1,0 +1,5 @@
+select meter_event_id, customer_id, meter, bucket_start_us, credits, state, attempt, answer, created_at_us
+  from meter_event
+ where state in ('pending', 'sending', 'rejected', 'in_doubt')
+ order by state, bucket_start_us
+ limit :limit

@@ -1,0 +1,3 @@
+update trace
+   set mark_state = 'written', mark_written_at_us = :now_us, mark_problem = null
+ where project_id = :project_id and trace_id = :trace_id and mark_state = 'owed'

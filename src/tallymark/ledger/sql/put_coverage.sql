@@ -1,0 +1,2 @@
+insert into coverage (source_key, purpose, from_us, to_us) values (:source_key, :purpose, :from_us, :to_us)
+on conflict (source_key, purpose) do update set from_us = excluded.from_us, to_us = excluded.to_us

@@ -1,0 +1,3 @@
+update attempt
+   set answered_at_us = :now_us, outcome = :outcome, answer = :answer
+ where meter_event_id = :meter_event_id and attempt = :attempt

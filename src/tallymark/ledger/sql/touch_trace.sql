@@ -1,0 +1,4 @@
+-- touch_trace: a trace was read again and nothing about it changed.
+update trace
+   set last_run_id = :run_id, result = :result, read_at_us = :now_us, marked = :marked, mark_state = :mark_state
+ where project_id = :project_id and trace_id = :trace_id

@@ -1,0 +1,4 @@
+select unit_id, cost_usd, duration_s, tokens, model, problem
+  from unit
+ where project_id = :project_id and trace_id = :trace_id
+ order by unit_id

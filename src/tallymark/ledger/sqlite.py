@@ -1,0 +1,184 @@
+"""SQLite under the ledger: opening, transactions, and its errors in our words. Nothing else differs by database."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ..errors import LedgerError, LedgerFull, LedgerLocked, LedgerNewer, LedgerUnusable
+
+BUSY_TIMEOUT_SECONDS = 30.0
+MIGRATIONS = ("0001_first",)
+
+_ERRORS: dict[int, tuple[type[LedgerError], str]] = {
+    sqlite3.SQLITE_BUSY: (
+        LedgerLocked,
+        "another process has held the ledger {path} for too long; run again when it is done.",
+    ),
+    sqlite3.SQLITE_LOCKED: (LedgerLocked, "the ledger {path} is locked; run again when the other process is done."),
+    sqlite3.SQLITE_READONLY: (LedgerUnusable, "the ledger {path} is read-only; make the file and its folder writable."),
+    sqlite3.SQLITE_PERM: (LedgerUnusable, "the ledger {path} may not be opened; check its permissions."),
+    sqlite3.SQLITE_CANTOPEN: (
+        LedgerUnusable,
+        "the ledger {path} cannot be opened; check that its folder exists and is writable, or set BILLING_LEDGER_URL.",
+    ),
+    sqlite3.SQLITE_FULL: (
+        LedgerFull,
+        "no space is left for the ledger {path}; nothing is half-written. Free space and run again.",
+    ),
+    sqlite3.SQLITE_IOERR: (
+        LedgerUnusable,
+        "the disk under the ledger {path} failed to read or write; check it and run again.",
+    ),
+    sqlite3.SQLITE_CORRUPT: (LedgerUnusable, "the ledger {path} is damaged; restore it from a backup."),
+    sqlite3.SQLITE_NOTADB: (LedgerUnusable, "the file {path} is not a ledger; set BILLING_LEDGER_URL to another file."),
+}
+
+
+@cache
+def statement(name: str) -> str:
+    """The SQL of a statement, one a file."""
+    return resources.files("tallymark.ledger").joinpath("sql", f"{name}.sql").read_text("utf-8")
+
+
+class SqliteDatabase:
+    """One connection to a ledger file. Every write happens inside `transaction`."""
+
+    def __init__(self, path: str, *, read_only: bool = False) -> None:
+        self.path = path
+        with self._errors():
+            if not read_only and path != ":memory:":
+                _make_private(Path(path))
+            address = f"{Path(path).absolute().as_uri()}?mode=ro" if read_only else path
+            self._connection = sqlite3.connect(
+                address, uri=read_only, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            self._connection.row_factory = sqlite3.Row
+            self._connection.execute("pragma synchronous = full")
+            if not read_only:
+                self._connection.execute("pragma journal_mode = wal")
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise self._translate(error) from error
+        except OSError as error:
+            raise LedgerUnusable(f"the ledger {self.path} cannot be opened: {error.strerror}.") from error
+
+    def _translate(self, error: sqlite3.DatabaseError) -> Exception:
+        code = getattr(error, "sqlite_errorcode", None)
+        kind, message = _ERRORS.get((code or 0) & 0xFF, (None, ""))
+        return kind(message.format(path=self.path)) if kind else error
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit everything inside together or not at all. The write lock is taken at once: what is read stays true."""
+        with self._errors():
+            self._connection.execute("begin immediate")
+            try:
+                yield
+            except BaseException:
+                self._roll_back()
+                raise
+            try:
+                self._connection.execute("commit")
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _roll_back(self) -> None:
+        # A full disk may have ended the transaction already; a second error would hide the first.
+        if self._connection.in_transaction:
+            self._connection.execute("rollback")
+
+    def rows(self, name: str, /, **values: Any) -> list[sqlite3.Row]:
+        """Run a statement and return all of its rows; only for results with a known bound."""
+        with self._errors():
+            return self._connection.execute(statement(name), values).fetchall()
+
+    def stream(self, name: str, /, **values: Any) -> Iterator[sqlite3.Row]:
+        """Run a statement and yield its rows one by one."""
+        with self._errors():
+            yield from self._connection.execute(statement(name), values)
+
+    def row(self, name: str, /, **values: Any) -> sqlite3.Row | None:
+        """Run a statement and return its first row, if any."""
+        with self._errors():
+            found: sqlite3.Row | None = self._connection.execute(statement(name), values).fetchone()
+            return found
+
+    def write(self, name: str, /, **values: Any) -> int:
+        """Run a writing statement inside a transaction; how many rows it changed."""
+        with self._errors():
+            return self._connection.execute(statement(name), values).rowcount
+
+    def write_many(self, name: str, values: Sequence[Mapping[str, Any]]) -> None:
+        """Run a writing statement once for each of the values, inside a transaction."""
+        if values:
+            with self._errors():
+                self._connection.executemany(statement(name), values)
+
+    def copy_to(self, other: SqliteDatabase) -> None:
+        """Copy the whole ledger, as one moment of it, into another database."""
+        with self._errors():
+            self._connection.backup(other._connection)
+
+    def migrate(self) -> None:
+        """Bring the schema to this version, under the write lock. Raises LedgerNewer for a schema from the future."""
+        if self.version() == len(MIGRATIONS):
+            return
+        with self.transaction():
+            for number in range(self.version(), len(MIGRATIONS)):
+                self._run_script(
+                    resources.files("tallymark.ledger")
+                    .joinpath("migrations", f"{MIGRATIONS[number]}.sqlite.sql")
+                    .read_text()
+                )
+                self._connection.execute(f"pragma user_version = {number + 1}")
+
+    def version(self) -> int:
+        """How many migrations the file has seen. Raises LedgerNewer or LedgerUnusable."""
+        with self._errors():
+            found: int = self._connection.execute("pragma user_version").fetchone()[0]
+            tables = self._connection.execute("select count(*) from sqlite_master").fetchone()[0]
+        if found > len(MIGRATIONS):
+            raise LedgerNewer(
+                f"the ledger {self.path} was written by a newer tallymark (schema {found}); upgrade tallymark."
+            )
+        if found == 0 and tables:
+            raise LedgerUnusable(
+                f"the file {self.path} is a database of something else; set BILLING_LEDGER_URL to another file."
+            )
+        return found
+
+    def _run_script(self, script: str) -> None:
+        # Not executescript: it would commit the transaction that holds the lock.
+        for part in _split_script(script):
+            self._connection.execute(part)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def _split_script(script: str) -> Iterator[str]:
+    part = ""
+    for line in script.splitlines(keepends=True):
+        part += line
+        if sqlite3.complete_statement(part):
+            yield part
+            part = ""
+
+
+def _make_private(path: Path) -> None:
+    """Create the ledger's file readable by its owner only, before anything is in it."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(mode=0o600)

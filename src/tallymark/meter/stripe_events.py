@@ -1,0 +1,223 @@
+"""Stripe Billing meter events, v1, through the official SDK: one request, one answer in our words.
+
+Facts: facts/stripe.md sections 1, 6 and 9.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from ..core.clock import SECOND_US, Clock
+from ..core.states import Answer, Claim, MeterOutcome
+from ..errors import KeyRefused, MeterError, RemoteError, Unavailable, Unreachable
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import stripe
+
+# An answer that takes longer is treated as unknown; well below the time a claim is held (ledger CLAIM_SECONDS).
+TIMEOUT_SECONDS = 15
+# Below Stripe's limits: 25 a second in test mode, 1,000 meter events a second live (facts/stripe.md section 6).
+REQUESTS_PER_SECOND_TEST = 20
+REQUESTS_PER_SECOND_LIVE = 500
+DETAIL_LENGTH_MAX = 300
+
+
+@dataclass(slots=True)
+class _Pace:
+    """Spaces requests of all threads evenly, at most `per_second` of them."""
+
+    per_second: int
+    clock: Clock
+    next_us: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def wait(self) -> None:
+        """Wait for this request's turn."""
+        with self.lock:
+            turn_us = max(self.next_us, self.clock.now_us())
+            self.next_us = turn_us + SECOND_US // self.per_second
+        if (ahead_us := turn_us - self.clock.now_us()) > 0:
+            self.clock.sleep(ahead_us / SECOND_US)
+
+
+class StripeMeter:
+    """Sends meter events to one Stripe account. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        secret_key: str,
+        clock: Clock,
+        *,
+        api_base: str | None = None,
+        requests_per_second: int | None = None,
+    ) -> None:
+        self._key_kind = "live" if "_live_" in secret_key else "test"
+        default = REQUESTS_PER_SECOND_LIVE if self._key_kind == "live" else REQUESTS_PER_SECOND_TEST
+        self._pace = _Pace(requests_per_second or default, clock)
+        self._lock = threading.Lock()
+        self.requests = 0
+        # No retries inside: a repeated send is the ledger's decision, and a stored attempt of its own.
+        self._client = stripe.StripeClient(
+            secret_key,
+            base_addresses={"api": api_base} if api_base else {},
+            http_client=stripe.RequestsClient(timeout=TIMEOUT_SECONDS),
+            max_network_retries=0,
+        )
+
+    def send(self, claim: Claim) -> MeterOutcome:
+        """Send one claimed meter event once. Raises KeyRefused: then it was certainly not counted."""
+        self._count()
+        try:
+            self._client.v1.billing.meter_events.create(
+                {
+                    "event_name": claim.meter,
+                    "identifier": claim.meter_event_id,
+                    "timestamp": claim.timestamp_s,
+                    "payload": {
+                        **msgspec.json.decode(claim.payload),
+                        "stripe_customer_id": claim.customer_id,
+                        "value": str(claim.credits),
+                    },
+                },
+                {"idempotency_key": claim.idempotency_key},
+            )
+        except (stripe.AuthenticationError, stripe.PermissionError) as error:
+            raise _key_refused(error) from error
+        except (stripe.StripeError, OSError, ValueError) as error:
+            return outcome_of(error, claim.meter_event_id)
+        return MeterOutcome(Answer.ACCEPTED, "taken")
+
+    def check(self, event_names: Sequence[str], meter_id: str | None = None) -> None:
+        """Check that each event name has exactly one meter, that it is active, and that it is the one of `meter_id`.
+
+        Raises MeterError, KeyRefused, Unreachable or Unavailable.
+        """
+        meters = self.meters()
+        for event_name in event_names:
+            _check_meter(event_name, [meter for meter in meters if meter["event_name"] == event_name], meter_id)
+
+    def meters(self) -> list[dict[str, Any]]:
+        """All meters of the account: id, event_name, status, payload keys."""
+        self._count()
+        try:
+            page = self._client.v1.billing.meters.list({"limit": 100})
+            return [_meter_of(meter) for meter in page.auto_paging_iter()]
+        except (stripe.AuthenticationError, stripe.PermissionError) as error:
+            raise _key_refused(error) from error
+        except stripe.APIConnectionError as error:
+            raise Unreachable(
+                "Stripe cannot be reached; check the network (and STRIPE_API_BASE). Run again."
+            ) from error
+        except (stripe.StripeError, OSError, ValueError) as error:
+            raise _unavailable(error) from error
+
+    def has_customer(self, customer_id: str) -> bool:
+        """Whether the account has this customer, not deleted."""
+        self._count()
+        try:
+            customer = self._client.v1.customers.retrieve(customer_id)
+        except stripe.InvalidRequestError:
+            return False
+        except (stripe.AuthenticationError, stripe.PermissionError) as error:
+            raise _key_refused(error) from error
+        except (stripe.StripeError, OSError, ValueError) as error:
+            raise _unavailable(error) from error
+        return not getattr(customer, "deleted", False)
+
+    @property
+    def key_kind(self) -> str:
+        """Whether the key is of the "live" or "test" mode."""
+        return self._key_kind
+
+    def _count(self) -> None:
+        self._pace.wait()
+        with self._lock:
+            self.requests += 1
+
+
+def outcome_of(error: Exception, identifier: str) -> MeterOutcome:
+    """What an error of the SDK says about the meter event that was sent: by class and status, and by message only
+    for the duplicate, which has no code on v1 (facts/stripe.md section 1)."""
+    status = getattr(error, "http_status", None)
+    detail = _said(error)
+    if status == 429:
+        return MeterOutcome(Answer.THROTTLED, detail, _retry_after_seconds(error))
+    if isinstance(error, stripe.InvalidRequestError) and status is not None and 400 <= status < 500 and status != 409:
+        duplicate = "already exists with identifier" in detail and identifier in detail
+        return MeterOutcome(Answer.DUPLICATE if duplicate else Answer.REJECTED, detail)
+    return MeterOutcome(Answer.UNKNOWN, detail)
+
+
+def _said(error: Exception) -> str:
+    """What an error says, short, without request ids; an error that is not Stripe's is named by its class only."""
+    if isinstance(error, stripe.StripeError):
+        return f"{error.http_status or 'no answer'}: {error._message or type(error).__name__}"[:DETAIL_LENGTH_MAX]
+    return f"no answer: {type(error).__name__}"
+
+
+def _retry_after_seconds(error: Exception) -> float | None:
+    headers = getattr(error, "headers", None) or {}
+    try:
+        return min(float(headers.get("retry-after", "")), 60.0)
+    except ValueError:
+        return None
+
+
+def _key_refused(error: stripe.StripeError) -> KeyRefused:
+    return KeyRefused(
+        f"Stripe refused the key ({error.http_status}). Check BILLING_STRIPE_SECRET_KEY (or STRIPE_SECRET_KEY); "
+        "a restricted key needs write access to meter events and read access to meters."
+    )
+
+
+def _unavailable(error: Exception) -> RemoteError:
+    return Unavailable(f"Stripe did not answer as it should ({_said(error)}). Nothing is lost: run again.")
+
+
+def _meter_of(meter: Any) -> dict[str, Any]:
+    return {
+        "id": meter.id,
+        "event_name": meter.event_name,
+        "status": meter.status,
+        "formula": meter.default_aggregation.formula,
+        "customer_key": meter.customer_mapping.event_payload_key,
+        "value_key": meter.value_settings.event_payload_key,
+    }
+
+
+def _check_meter(event_name: str, meters: list[dict[str, Any]], meter_id: str | None) -> None:
+    active = [meter for meter in meters if meter["status"] == "active"]
+    if not meters:
+        raise MeterError(
+            f"Stripe has no meter of the event name {event_name!r}; create it, or set BILLING_METER_EVENT_NAME."
+        )
+    if not active:
+        raise MeterError(f"the meter {meters[0]['id']} of {event_name!r} is inactive; reactivate it in Stripe.")
+    if len(active) > 1:
+        ids = ", ".join(meter["id"] for meter in active)
+        raise MeterError(
+            f"Stripe has {len(active)} active meters of the event name {event_name!r} ({ids}); deactivate all but one."
+        )
+    if meter_id and active[0]["id"] != meter_id:
+        raise MeterError(
+            f"the meter of {event_name!r} is {active[0]['id']}, "
+            f"but BILLING_STRIPE_CREDITS_METER_ID names {meter_id}; mend one of them."
+        )
+    _check_settings(active[0])
+
+
+def _check_settings(meter: dict[str, Any]) -> None:
+    if meter["formula"] != "sum":
+        raise MeterError(f"the meter {meter['id']} aggregates by {meter['formula']}; tallymark needs one that sums.")
+    if meter["customer_key"] != "stripe_customer_id" or meter["value_key"] != "value":
+        raise MeterError(
+            f"the meter {meter['id']} reads {meter['customer_key']!r} and {meter['value_key']!r} from a payload; "
+            "tallymark sends 'stripe_customer_id' and 'value'."
+        )

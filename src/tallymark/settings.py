@@ -1,0 +1,293 @@
+"""The table of settings: one row each, read by `config`, `config show`, `init`, the documentation and the tests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from urllib.parse import urlsplit
+
+from tallymark.rating.fields import parse_amount, parse_text
+from tallymark.rating.rate import OWNERS
+
+_TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+# Stripe's limit for a meter's event_name (facts/stripe.md section 2).
+_METER_EVENT_NAME_CHARS_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: its environment variables (the first that is set decides), how its text is read, its default.
+
+    `parse` raises ValueError whose text begins with "must". `default` is text as a variable would hold it; None means
+    that the setting has no value of its own. `toml_types` are the TOML types that the key of the file may have.
+    """
+
+    variables: tuple[str, ...]
+    parse: Callable[[str], object]
+    default: str | None
+    help: str
+    toml_types: tuple[type, ...] = (str,)
+    secret: bool = False
+
+    @property
+    def key(self) -> str:
+        """The key in `tallymark.toml`: the variable in lower case, without BILLING_."""
+        return self.variables[0].lower().removeprefix("billing_")
+
+    def shown(self, text: str) -> str:
+        """The text as people may see it: secrets and passwords in URLs masked."""
+        return mask(text) if self.secret else mask_url(text)
+
+
+def mask(secret: str) -> str:
+    """A secret as people may see it: its last four characters, if it is long enough to stay secret."""
+    return "****" + (secret[-4:] if len(secret) >= 20 else "")
+
+
+def mask_url(text: str) -> str:
+    """A URL without its user, password and query; other text as it is."""
+    return re.sub(r"(://[^?]*)\?.*", r"\1?****", re.sub(r"://.*@", "://****@", text, flags=re.DOTALL), flags=re.DOTALL)
+
+
+# ---- parsers
+
+
+def parse_flag(text: str) -> bool:
+    """Read true/false/1/0/yes/no/on/off, in any case. Raises ValueError otherwise."""
+    word = text.strip().lower()
+    if word not in _TRUE + _FALSE:
+        raise ValueError("must be true, false, 1, 0, yes, no, on or off")
+    return word in _TRUE
+
+
+def parse_positive(text: str) -> Decimal:
+    """Read an amount above 0. Raises ValueError otherwise."""
+    amount = parse_amount(text)
+    if not amount:
+        raise ValueError("must be above 0")
+    return amount
+
+
+def parse_count(text: str) -> int:
+    """Read a whole number from 1. Raises ValueError otherwise."""
+    if not re.fullmatch(r"[0-9]{1,9}", text.strip()) or not int(text):
+        raise ValueError("must be a whole number from 1, of at most 9 digits")
+    return int(text)
+
+
+def parse_secret(text: str) -> str:
+    """Read a key or token: printable ASCII without blanks. Raises ValueError, which does not repeat it, otherwise."""
+    secret = text.strip()
+    if not re.fullmatch(r"[!-~]{1,500}", secret):
+        raise ValueError("must be 1 to 500 ASCII characters without blanks; copy it again")
+    return secret
+
+
+def parse_web_url(text: str) -> str:
+    """Read the base address of an HTTP service, without a slash at the end. Raises ValueError otherwise."""
+    url = parse_text(text)
+    if not _is_web_address(url):
+        raise ValueError("must be an address such as https://langfuse.example.com")
+    if any(sign in url for sign in "@?#"):
+        raise ValueError("must have no user, password, query or fragment; keys have settings of their own")
+    return url.rstrip("/")
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and " " not in url
+    except ValueError:
+        return False
+
+
+def parse_ledger_url(text: str) -> str:
+    """Read the place of the ledger: sqlite:///PATH or postgresql://… Raises ValueError otherwise."""
+    url = parse_text(text)
+    if not re.fullmatch(r"sqlite:///.+|postgresql://.+", url):
+        raise ValueError("must be sqlite:///PATH (sqlite:////PATH for a path from the root) or postgresql://…")
+    return url
+
+
+def parse_meter_event_name(text: str) -> str:
+    """Read a meter's event_name. Raises ValueError if Stripe would refuse it."""
+    name = parse_text(text)
+    if len(name) > _METER_EVENT_NAME_CHARS_MAX:
+        raise ValueError(f"must be at most {_METER_EVENT_NAME_CHARS_MAX} characters")
+    return name
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """A parser that takes one of these words, in any case."""
+
+    def parse(text: str) -> str:
+        word = text.strip().lower()
+        if word not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return word
+
+    return parse
+
+
+# ---- the table
+
+_FLAG, _NUMBER = (bool, str), (int, str)
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        ("LANGFUSE_BASE_URL", "LANGFUSE_HOST"),
+        parse_web_url,
+        "https://cloud.langfuse.com",
+        "Langfuse server to read from; the default is Langfuse Cloud EU.",
+    ),
+    Setting(("LANGFUSE_PUBLIC_KEY",), parse_secret, None, "Public key of the Langfuse project, pk-lf-…"),
+    Setting(("LANGFUSE_SECRET_KEY",), parse_secret, None, "Secret key of the Langfuse project, sk-lf-…", secret=True),
+    Setting(
+        ("BILLING_STRIPE_SECRET_KEY", "STRIPE_SECRET_KEY"),
+        parse_secret,
+        None,
+        "Stripe secret or restricted key that may write meter events.",
+        secret=True,
+    ),
+    Setting(
+        ("STRIPE_API_BASE",),
+        parse_web_url,
+        "https://api.stripe.com",
+        "Address of Stripe's API; for proxies, the sandbox and tests.",
+    ),
+    Setting(
+        ("BILLING_STRIPE_WEBHOOK_SECRET",),
+        parse_secret,
+        None,
+        "Signing secret of the Stripe webhook that reports meter errors, whsec_…",
+        secret=True,
+    ),
+    Setting(
+        ("BILLING_METER_EVENT_NAME",),
+        parse_meter_event_name,
+        "credits",
+        "The event_name of the Stripe meter that takes the credits. [meters] gives components a meter of their own.",
+    ),
+    Setting(
+        ("BILLING_STRIPE_CREDITS_METER_ID",),
+        parse_text,
+        None,
+        "Id of that meter, mtr_…; if set, doctor and sync check that it is the meter of that event_name.",
+    ),
+    Setting(
+        ("BILLING_METER_BUCKET",),
+        one_of("minute", "hour", "day", "trace"),
+        "hour",
+        "What one meter event may cover: a minute, an hour, a day (UTC), or a single trace.",
+    ),
+    Setting(
+        ("BILLING_LEDGER_URL",),
+        parse_ledger_url,
+        None,
+        "Where the ledger is: sqlite:///PATH or postgresql://…; the default is a file in the user's data folder.",
+    ),
+    Setting(
+        ("BILLING_SOURCE",),
+        one_of("auto", "traces", "observations"),
+        "auto",
+        "Which Langfuse API is read: traces (v3, v4 legacy), observations (v4, Cloud), or auto to ask the server.",
+    ),
+    Setting(
+        ("BILLING_MARKS",),
+        one_of("auto", "score", "tags"),
+        "auto",
+        "How processed traces are marked in Langfuse: by score, by tags and metadata, or auto to fit the server.",
+    ),
+    Setting(
+        ("BILLING_USE_TAG_FILTERING",),
+        parse_flag,
+        "false",
+        "Ask Langfuse only for traces tagged billing:pending and not billing:processed. Run backfill first.",
+        _FLAG,
+    ),
+    Setting(("BILLING_SYNC_LOOKBACK_DAYS",), parse_positive, "7", "How many days a full sync reads.", _NUMBER),
+    Setting(
+        ("BILLING_SYNC_OVERLAP_HOURS",),
+        parse_amount,
+        "2",
+        "How many hours an incremental run reads again, to catch what came late.",
+        _NUMBER,
+    ),
+    Setting(
+        ("BILLING_SETTLE_SECONDS",),
+        parse_amount,
+        "900",
+        "How long a trace must be quiet before it is read: ingestion is asynchronous and costs arrive late.",
+        _NUMBER,
+    ),
+    Setting(
+        ("BILLING_SYNC_WINDOW_HOURS",),
+        parse_positive,
+        None,
+        "The most hours of traces to ask for at a time; by default chosen to fit the server.",
+        _NUMBER,
+    ),
+    Setting(
+        ("BILLING_LANGFUSE_REQUESTS_PER_MINUTE",),
+        parse_count,
+        None,
+        "The most requests to Langfuse in a minute, besides obeying its 429 and Retry-After.",
+        _NUMBER,
+    ),
+    Setting(
+        ("BILLING_STRIPE_REQUESTS_PER_SECOND",),
+        parse_count,
+        None,
+        "The most requests to Stripe in a second; by default chosen by the mode of the key.",
+        _NUMBER,
+    ),
+    Setting(("BILLING_CREDIT_PRICE_USD",), parse_positive, "0.00004", "What one credit is sold for, in USD.", _NUMBER),
+    Setting(
+        ("BILLING_MARGIN_MULTIPLIER",),
+        parse_amount,
+        "1",
+        "Multiplies AI cost and compute time on their way to credits: 1.25 adds a quarter.",
+        _NUMBER,
+    ),
+    Setting(
+        ("BILLING_COMPUTE_USD_PER_MINUTE",),
+        parse_amount,
+        "0.05",
+        "USD for each minute of a trace's duration; 0 leaves compute time out.",
+        _NUMBER,
+    ),
+    Setting(
+        ("BILLING_RATE_CARD",),
+        parse_text,
+        None,
+        "A TOML file with a dated rate card; then the three settings above are refused.",
+    ),
+    Setting(
+        ("BILLING_DEFAULT_AI_OWNERSHIP",),
+        one_of(*OWNERS),
+        "platform",
+        "Whose AI credentials a trace used that does not say: platform, or user (who then paid for the tokens).",
+    ),
+    Setting(
+        ("BILLING_DEFAULT_STRIPE_CUSTOMER_ID",),
+        parse_text,
+        None,
+        "The customer for traces that name none and match no mapping; without it they are held.",
+    ),
+    Setting(
+        ("BILLING_OVERRIDE_CUSTOMER_ID",),
+        parse_flag,
+        "false",
+        "Bill every trace to the default customer, whatever it says.",
+        _FLAG,
+    ),
+    Setting(
+        ("BILLING_API_TOKEN",),
+        parse_secret,
+        None,
+        "Token that callers of serve must show; serve refuses other hosts than loopback without it.",
+        secret=True,
+    ),
+)

@@ -1,0 +1,239 @@
+"""The legacy generation: GET /traces in pages of 100, windows closed on both ends, no GET per trace.
+
+How a window is read so that nothing is skipped (docs/adr/0004): pages by offset, oldest first; where a page's edge
+could hide a row (equal timestamps across the edge, or rows that left the window) the reading starts again from the
+last timestamp. Repeats are harmless, because the ledger knows a trace by its id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from ..core.clock import DAY_US, HOUR_US, MINUTE_US, format_time, parse_time
+from ..core.types import Trace
+from ..errors import ConfigError, TooMuch
+from ..remote.langfuse import LangfuseClient
+from .rows import PENDING_TAG, PROCESSED_TAG, Page, decode_page
+
+PAGE_ROWS = 100
+MILLISECOND_US = 1000
+WINDOW_US_MIN = MINUTE_US
+INSTANT_PASSES_MAX = 5
+# The JSON `filter` parameter exists since 3.117 (facts/langfuse.md section 0.5); before, it is silently ignored.
+SERVER_VERSION_MIN = (3, 117, 0)
+# An observation may start long before its trace; a confirming read looks this far back (observed item 5).
+CONFIRM_LOOKBACK_US = 35 * DAY_US
+
+BILLED_FIELDS = "core,io,metrics"
+Filter = dict[str, object]
+
+NOT_YET_BILLED: tuple[Filter, ...] = (
+    {"type": "arrayOptions", "column": "tags", "operator": "any of", "value": [PENDING_TAG]},
+    {"type": "arrayOptions", "column": "tags", "operator": "none of", "value": [PROCESSED_TAG]},
+)
+TOKENS_WITHOUT_COST: tuple[Filter, ...] = (
+    {"type": "number", "column": "totalTokens", "operator": ">", "value": 0},
+    {"type": "number", "column": "totalCost", "operator": "=", "value": 0},
+)
+MARKED_BY_SCORE: tuple[Filter, ...] = (
+    {
+        "type": "categoryOptions",
+        "column": "score_categories",
+        "key": "billing_status",
+        "operator": "any of",
+        "value": ["processed"],
+    },
+)
+
+
+class _Health(msgspec.Struct):
+    version: str
+
+
+@dataclass(slots=True)
+class _Window:
+    """Where the reading of a range stands."""
+
+    start_us: int
+    end_us: int
+    width_us: int
+    page: int = 1
+    last_us: int | None = None
+    total_items: int | None = None
+
+    def restart(self, start_us: int) -> None:
+        self.start_us, self.page, self.last_us, self.total_items = start_us, 1, None, None
+
+
+class TracesSource:
+    """Reads traces of one project from a Langfuse server of the legacy generation."""
+
+    generation = "traces"
+
+    def __init__(self, client: LangfuseClient, window_us_max: int | None = None) -> None:
+        self._client = client
+        self._window_us_max = window_us_max
+
+    def server_version(self) -> str:
+        """The server's version, from its health page. Raises ConfigError if it is too old to be asked safely."""
+        version = self._client.get("/api/public/health", (), msgspec.json.Decoder(_Health).decode).version
+        if _version_key(version) < SERVER_VERSION_MIN:
+            raise ConfigError(
+                f"{self._client.base_url} runs Langfuse {version}, which ignores the filter parameter; "
+                "upgrade it to 3.117 or later."
+            )
+        return version
+
+    def read(self, from_us: int, to_us: int, only_pending: bool = False) -> Iterator[Page]:
+        """Pages of traces with from_us <= timestamp < to_us, oldest first; a trace may come more than once.
+
+        `only_pending` asks the server for traces tagged billing:pending and not billing:processed.
+        """
+        return self._walk(from_us, to_us, BILLED_FIELDS, NOT_YET_BILLED if only_pending else ())
+
+    def read_many(self, trace_ids: Sequence[str], from_us: int) -> Page:
+        """The rows of at most 100 traces by id, with the cost of every observation since from_us."""
+        by_id: Filter = {"type": "stringOptions", "column": "id", "operator": "any of", "value": list(trace_ids)}
+        far_us = parse_time("2100-01-01T00:00:00Z")
+        return self._ask(max(from_us, 0), far_us, 1, BILLED_FIELDS, (by_id,))
+
+    def confirm(self, traces: Sequence[Trace]) -> list[Trace]:
+        """Read traces again so widely that no early observation is cut off; used before a bill is ever lowered."""
+        found: list[Trace] = []
+        for at in range(0, len(traces), PAGE_ROWS):
+            chunk = traces[at : at + PAGE_ROWS]
+            earliest_us = min(trace.timestamp_us for trace in chunk)
+            found += self.read_many([trace.trace_id for trace in chunk], earliest_us - CONFIRM_LOOKBACK_US).traces
+        return found
+
+    def lookup(self, from_us: int, to_us: int) -> Lookup:
+        """Answers that the trace list does not carry, for the traces of one range."""
+        unpriced = self._walk(from_us, to_us, "core", TOKENS_WITHOUT_COST)
+        scored = self._walk(from_us, to_us, "core", MARKED_BY_SCORE)
+        return Lookup(IdStream(unpriced), IdStream(scored))
+
+    def _walk(self, from_us: int, to_us: int, fields: str, filters: Sequence[Filter]) -> Iterator[Page]:
+        width_us = self._window_us_max or max(to_us - from_us, 1)
+        window = _Window(from_us, min(from_us + width_us, to_us), width_us)
+        while window.start_us < to_us:
+            try:
+                page = self._ask(window.start_us, window.end_us, window.page, fields, filters)
+            except TooMuch:
+                _shrink(window)
+                continue
+            if page.rows == 0:
+                _next_window(window, to_us, self._window_us_max)
+                continue
+            yield page
+            yield from self._advance(window, page, fields, filters)
+
+    def _advance(self, window: _Window, page: Page, fields: str, filters: Sequence[Filter]) -> Iterator[Page]:
+        """Move the window past a page; where the edge of the page could hide a row, read around it."""
+        first_us, last_us = _edges(page)
+        tie_us = first_us if first_us is not None and first_us == window.last_us else None
+        left = window.total_items is not None and page.total_items < window.total_items
+        resume_us = window.last_us
+        window.page += 1
+        window.total_items = page.total_items
+        window.last_us = last_us if last_us is not None else window.last_us
+        if left and resume_us is not None:
+            window.restart(resume_us)
+        elif tie_us is not None:
+            yield from self._read_instant(tie_us, fields, filters)
+            window.restart(tie_us + MILLISECOND_US)
+
+    def _read_instant(self, at_us: int, fields: str, filters: Sequence[Filter]) -> Iterator[Page]:
+        """Every trace of one millisecond: equal timestamps swap places between calls, so read until nothing is new."""
+        seen: set[str] = set()
+        for _ in range(INSTANT_PASSES_MAX):
+            known = len(seen)
+            number = 1
+            while (page := self._ask(at_us, at_us + MILLISECOND_US, number, fields, filters)).rows:
+                seen.update(trace.trace_id for trace in page.traces)
+                number += 1
+                yield page
+            if number == 2 or len(seen) == known:
+                return
+
+    def _ask(self, from_us: int, to_us: int, page: int, fields: str, filters: Sequence[Filter]) -> Page:
+        query = [
+            ("fromTimestamp", format_time(from_us)),
+            ("toTimestamp", format_time(to_us)),
+            ("fields", fields),
+            ("orderBy", "timestamp.asc"),
+            ("limit", str(PAGE_ROWS)),
+            ("page", str(page)),
+        ]
+        if filters:
+            query.append(("filter", msgspec.json.encode(filters).decode()))
+        return self._client.get("/api/public/traces", query, decode_page)
+
+
+class IdStream:
+    """Answers "is this trace among those?" from a list that is ordered like the traces that are asked about.
+
+    Both lists are oldest first, so the answer needs only a moving slice of the other list, and no request at all
+    until the first question. Memory is bounded by what lies within an hour.
+    """
+
+    def __init__(self, pages: Iterator[Page]) -> None:
+        self._pages: Iterator[Page] | None = pages
+        self._ids: dict[str, int] = {}
+        self._read_up_to_us = -1
+
+    def __contains__(self, trace: Trace) -> bool:
+        while self._pages is not None and self._read_up_to_us <= trace.timestamp_us:
+            self._read_page(trace.timestamp_us)
+        return trace.trace_id in self._ids
+
+    def _read_page(self, asked_us: int) -> None:
+        assert self._pages is not None
+        page = next(self._pages, None)
+        if page is None:
+            self._pages = None
+            return
+        self._ids = {trace_id: at_us for trace_id, at_us in self._ids.items() if at_us > asked_us - HOUR_US}
+        self._ids.update((trace.trace_id, trace.timestamp_us) for trace in page.traces)
+        self._read_up_to_us = max((trace.timestamp_us for trace in page.traces), default=self._read_up_to_us)
+
+
+@dataclass(slots=True)
+class Lookup:
+    """What else the server knows of traces in one range: tokens without a cost, and scores that mark them."""
+
+    unpriced: IdStream
+    scored: IdStream
+
+
+def _edges(page: Page) -> tuple[int | None, int | None]:
+    if not page.traces:
+        return None, None
+    return page.traces[0].timestamp_us, page.traces[-1].timestamp_us
+
+
+def _shrink(window: _Window) -> None:
+    """Halve what is left of a window that was too large to answer; go on from the last row read."""
+    resume_us = window.last_us if window.last_us is not None else window.start_us
+    width_us = (window.end_us - resume_us) // 2
+    if width_us < WINDOW_US_MIN:
+        raise TooMuch(
+            f"the server cannot answer even one minute of traces at {format_time(resume_us)}. "
+            "Ask its operator for more memory or a longer query time-out, then run again."
+        )
+    window.width_us = width_us
+    window.end_us = resume_us + width_us
+    window.restart(resume_us)
+
+
+def _next_window(window: _Window, to_us: int, width_us_max: int | None) -> None:
+    """Go to the next window; after a shrink, dare one twice as wide again."""
+    window.width_us = min(window.width_us * 2, width_us_max or window.width_us * 2)
+    window.restart(window.end_us)
+    window.end_us = min(window.start_us + window.width_us, to_us)
+
+
+def _version_key(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("-")[0].split(".") if part.isdigit())

@@ -1,0 +1,62 @@
+"""A client of the sandbox's Stripe in process, for the contract tests."""
+
+import json
+from urllib.parse import urlencode
+
+from stripe_shapes import problems
+
+from tallymark.core.clock import SECOND_US
+from tallymark.sandbox.clock import VirtualClock
+from tallymark.sandbox.stripe import SandboxStripe
+from tallymark.sandbox.wire import Request
+
+NOW_SECONDS = 1_795_003_200  # a whole hour
+DAY_SECONDS = 86_400
+METER_EVENTS = "/v1/billing/meter_events"
+
+
+class Client:
+    """Calls a sandbox in process, and checks every answer against Stripe's own schema."""
+
+    def __init__(self, clock, stripe, headers=None):
+        self.clock, self.stripe = clock, stripe
+        self.headers = headers if headers is not None else {"authorization": "Bearer sk_test_sandbox"}
+        self.last = None
+
+    def call(self, method, path, params=(), **headers):
+        pairs = tuple((name, str(value)) for name, value in dict(params).items())
+        sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        query, body = (pairs, b"") if method == "GET" else ((), urlencode(pairs).encode())
+        self.last = self.stripe.handle(Request(method, path, query, sent, body))
+        content = json.loads(self.last.body)
+        self.check_shape(content)
+        return self.last.status, content
+
+    def check_shape(self, content):
+        route = self.stripe.requests()[-1].route if self.last.status == 200 else "error"
+        if route != "GET /v1/account":
+            assert problems(route, content) == []
+
+    def get(self, path, **params):
+        return self.call("GET", path, params)
+
+    def send(self, identifier="one", value="5", customer="cus_1", event_name="credits", timestamp=None, **headers):
+        """Send a meter event; returns (status, JSON)."""
+        params = {"event_name": event_name, "payload[stripe_customer_id]": customer, "payload[value]": value}
+        params |= {"identifier": identifier, "timestamp": NOW_SECONDS if timestamp is None else timestamp}
+        return self.call("POST", METER_EVENTS, params, **headers)
+
+
+def make(**options):
+    """A client of a fresh account with one meter, "credits"."""
+    clock = VirtualClock(NOW_SECONDS * SECOND_US)
+    stripe = SandboxStripe(clock=clock, **options)
+    stripe.add_meter("credits")
+    return Client(clock, stripe)
+
+
+def message(answer):
+    """The message of a refusal."""
+    status, content = answer
+    assert status >= 400, content
+    return content["error"]["message"]
