@@ -6,6 +6,7 @@ Plain HTTP and no SDK: the Langfuse SDK 5 can no longer list traces (facts/langf
 from __future__ import annotations
 
 import random
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,8 +72,11 @@ class LangfuseClient:
         self.base_url = base_url.rstrip("/")
         self.public_key = public_key
         self.requests = 0
+        self.server_date: str | None = None
         self._clock = clock
         self._budget = _Budget(requests_per_minute, clock)
+        # Reading ahead and looking up share a client.
+        self._lock = threading.Lock()
         self._jitter = random.Random(0)  # noqa: S311 - spreads retries, keeps no secret
         self._pool = urllib3.PoolManager(
             maxsize=4,
@@ -119,8 +123,9 @@ class LangfuseClient:
         return min(RETRY_DELAY_SECONDS_MAX, 0.1 * 2.0**attempt) * self._jitter.uniform(0.5, 1.0)
 
     def _once(self, method: str, url: str, body: bytes | None, decode: Callable[[bytes], T]) -> T:
-        self._budget.spend()
-        self.requests += 1
+        with self._lock:
+            self._budget.spend()
+            self.requests += 1
         headers = {**self._pool.headers, "content-type": "application/json"} if body is not None else None
         try:
             response = self._pool.request(method, url, body=body, headers=headers)
@@ -128,6 +133,7 @@ class LangfuseClient:
             raise Garbled(f"{self.base_url} sent an answer that was cut short") from error
         except urllib3.exceptions.HTTPError as error:
             raise self._unreachable(error) from error
+        self.server_date = response.headers.get("date")
         if response.status not in (200, 201, 202, 207):
             raise self._error_of(method, url, response.status, response.headers, response.data)
         try:

@@ -76,6 +76,9 @@ def list_observations(call: Call) -> Response:
     rows.sort(key=lambda one: one.start_us, reverse=True)
     shown = rows[page.start : page.start + page.limit]
     data = [observation_row(one, call.project_id, missing_price=None) for one in shown]
+    for row in data:
+        # The list does not look up the pricing tier (golden 01).
+        row.usage_pricing_tier_id = row.usage_pricing_tier_name = None
     return json_answer(200, {"data": data, "meta": page.meta(len(rows))})
 
 

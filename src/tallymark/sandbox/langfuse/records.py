@@ -14,8 +14,14 @@ from .values import number
 # (facts/langfuse.md sections 1.5 and 1.6).
 OBSERVATION_LEAD_US = 3_600_000_000
 
+# One empty object for all records without metadata; nothing writes into a metadata object, merging makes a new one.
+_NO_METADATA: Mapping[str, Any] = {}
 _NOTHING: frozenset[str] = frozenset()
 _KEY_SETS: dict[frozenset[str], frozenset[str]] = {}
+
+
+def _no_metadata() -> Mapping[str, Any]:
+    return _NO_METADATA
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ class Observation:
     environment: str = "default"
     input: bytes | None = None
     output: bytes | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=_no_metadata)
     created_us: int = 0
     updated_us: int = 0
     envelope_us: int = 0
@@ -72,7 +78,7 @@ class Score:
     session_id: str | None = None
     source: str = "API"
     comment: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=_no_metadata)
     environment: str = "default"
     created_us: int = 0
     updated_us: int = 0
@@ -169,7 +175,7 @@ class Trace:
     tags: tuple[str, ...] = ()
     input: bytes | None = None
     output: bytes | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=_no_metadata)
     created_us: int = 0
     updated_us: int = 0
     envelope_us: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from tallymark.core.clock import DAY_US, SECOND_US, parse_time
@@ -83,7 +84,7 @@ class ProjectData:
         known = self.observations.get(observation_id)
         observation = known or self._new_observation(observation_id, kind, body, moment)
         merge_observation(observation, body, moment)
-        self.children(observation.trace_id).changed()
+        self._home(observation.trace_id).changed()
         self.version += 1
 
     def write_score(self, score: Score) -> None:
@@ -96,7 +97,7 @@ class ProjectData:
         self._drop_score(key)
         self.scores[key] = score
         if score.trace_id is not None:
-            children = self.children(score.trace_id)
+            children = self._home(score.trace_id)
             children.scores = (*children.scores, score)
         self.version += 1
 
@@ -129,18 +130,23 @@ class ProjectData:
     # Reads
 
     def children(self, trace_id: str) -> Children:
-        """Where the observations and scores of a trace id are, whether or not the trace exists."""
+        """The observations and scores of a trace id, whether or not the trace exists."""
         trace = self.traces.get(trace_id)
-        return trace.children if trace else self._orphans.setdefault(trace_id, Children())
+        return trace.children if trace else self._orphans.get(trace_id) or Children()
 
     # Parts of the above
+
+    def _home(self, trace_id: str) -> Children:
+        """Where to put observations and scores of a trace id: in its trace, or aside until that comes."""
+        trace = self.traces.get(trace_id)
+        return trace.children if trace else self._orphans.setdefault(trace_id, Children())
 
     def _new_trace(self, trace_id: str, body: Mapping[str, Any], moment: Moment) -> Trace:
         given = body.get("timestamp")
         trace = Trace(
             id=trace_id,
             timestamp_us=whole_milliseconds(parse_time(given) if given else moment.envelope_us),
-            children=self._orphans.pop(trace_id, None) or Children(),
+            children=self._orphans.pop(trace_id) if trace_id in self._orphans else Children(),
             environment=tidy_environment(body.get("environment")),
             created_us=moment.created_us,
         )
@@ -157,7 +163,7 @@ class ProjectData:
             environment=tidy_environment(body.get("environment")),
             created_us=moment.created_us,
         )
-        children = self.children(observation.trace_id)
+        children = self._home(observation.trace_id)
         children.observations = (*children.observations, observation)
         self.observations[observation_id] = observation
         return observation
@@ -165,7 +171,7 @@ class ProjectData:
     def _drop_score(self, key: tuple[str, str, int]) -> None:
         score = self.scores.pop(key, None)
         if score is not None and score.trace_id is not None:
-            children = self.children(score.trace_id)
+            children = self._home(score.trace_id)
             children.scores = tuple(one for one in children.scores if one is not score)
 
 
@@ -236,6 +242,7 @@ def whole_milliseconds(moment_us: int) -> int:
     return moment_us - moment_us % 1000
 
 
+@lru_cache(maxsize=1_024)
 def tidy_environment(given: str | None) -> str:
     """The environment as the server rewrites it: lower case, without the reserved prefix (observed item 20)."""
     return re.sub("^langfuse-?", "", (given or "").lower()) or "default"

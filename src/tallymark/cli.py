@@ -1,0 +1,288 @@
+"""The commands: parse, call one flow, print; the exit status comes from the result or the error.
+
+Nothing heavy is imported here: a command imports what it needs when it runs, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from . import __version__
+from .core.clock import DAY_US, HOUR_US, parse_time
+from .errors import TallymarkError
+
+F = TypeVar("F", bound=Callable[..., Any])
+EXIT_STOPPED = 130
+
+
+class Moment(click.ParamType[int]):
+    """A moment on the command line: 2026-11-01, 2026-11-01T10:00:00Z, or an age such as 36h or 7d."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Microseconds since 1970. Fails with what is accepted."""
+        try:
+            return _moment_us(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no time; write 2026-11-01, 2026-11-01T10:00:00Z, 36h or 7d", param, ctx)
+
+
+def _moment_us(text: str) -> int:
+    from .clock import SystemClock
+
+    if age := re.fullmatch(r"(\d+)([hd])", text):
+        return SystemClock().now_us() - int(age[1]) * (HOUR_US if age[2] == "h" else DAY_US)
+    return parse_time(f"{text}T00:00:00Z" if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else text)
+
+
+def common(command: F) -> F:
+    """The options that every command takes."""
+    for option in (
+        click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors."),
+        click.option("-v", "--verbose", is_flag=True, help="Say more."),
+        click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings file to read."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else."),
+    ):
+        command = option(command)
+    return command
+
+
+def _begin(config_file: Path | None, verbose: bool, quiet: bool) -> Any:
+    """Set up logging and read the settings."""
+    level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    from .api import load_config
+
+    return load_config(config_file)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tallymark")
+def cli() -> None:
+    """Turn Langfuse traces into Stripe usage-based billing: every trace counted once, and able to prove it."""
+
+
+@cli.command()
+@common
+@click.option("--trace", "trace_id", help="Only this trace.")
+@click.option("--from", "from_us", type=Moment(), help="Read from this time on.")
+@click.option("--to", "to_us", type=Moment(), help="Read up to this time.")
+@click.option("--full", is_flag=True, help="Read the whole look-back again, to catch what came late.")
+@click.option("--use-tag-filtering/--no-use-tag-filtering", default=None, help="Ask only for traces tagged pending.")
+@click.option("--dry-run", is_flag=True, help="Read and rate, but write nothing anywhere.")
+def sync(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, **options: Any) -> None:
+    """Bill what is new: collect, send, mark."""
+    config = _begin(config_file, verbose, quiet)
+    from .console import print_json, progress
+    from .flows.sync import sync as run
+    from .show import show_sync
+
+    with progress(not (quiet or as_json)) as step:
+        summary = run(config, progress=step, **options)
+    print_json(summary) if as_json else show_sync(summary)
+    sys.exit(summary.exit_status)
+
+
+@cli.command()
+@common
+@click.option("--from", "from_us", type=Moment(), help="Read from this time on; 35 days unless given.")
+@click.option("--to", "to_us", type=Moment(), help="Read up to this time.")
+@click.option("--dry-run", is_flag=True, help="Read and rate, but write nothing anywhere.")
+def backfill(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, **options: Any) -> None:
+    """Bring history into the ledger, tag what is unbilled, and say whether tag filtering is safe."""
+    config = _begin(config_file, verbose, quiet)
+    from .console import print_json, progress
+    from .flows.backfill import backfill as run
+    from .show import show_backfill
+
+    with progress(not (quiet or as_json)) as step:
+        summary = run(config, progress=step, **options)
+    print_json(summary) if as_json else show_backfill(summary)
+    sys.exit(summary.exit_status)
+
+
+@cli.command()
+@common
+@click.argument("trace_id")
+def explain(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, trace_id: str) -> None:
+    """Show how a trace became credits, in which meter event, with which answer, and its marks."""
+    config = _begin(config_file, verbose, quiet)
+    from .api import explain as ask
+    from .console import print_json
+    from .show import show_explanation
+
+    found = ask(config, trace_id)
+    print_json(found) if as_json else show_explanation(found)
+
+
+@cli.group()
+def held() -> None:
+    """What waits for a person."""
+
+
+@held.command("list")
+@common
+@click.option("--reason", help="Only this reason, such as no_customer.")
+@click.option("--limit", default=1000, show_default=True, help="At most this many rows.")
+def held_list(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, reason: str, limit: int) -> None:
+    """List what is held, why, what it is worth, and what to do."""
+    config = _begin(config_file, verbose, quiet)
+    from .api import held as ask
+    from .console import print_json
+    from .show import show_held
+
+    found = ask(config, reason, limit)
+    print_json(found) if as_json else show_held(found)
+
+
+@cli.command()
+@common
+@click.option("--customer", "customer_id", help="Only this customer.")
+@click.option("--from", "from_us", type=Moment(), help="From this time on; 30 days unless given.")
+@click.option("--to", "to_us", type=Moment(), help="Up to this time.")
+@click.option("--by", type=click.Choice(["customer", "day", "model"]), default="customer", show_default=True)
+@click.option("--format", "form", type=click.Choice(["table", "csv"]), default="table", show_default=True)
+def usage(
+    config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, by: str, form: str, **options: Any
+) -> None:
+    """Credits, cost, revenue and margin by customer, day or model."""
+    config = _begin(config_file, verbose, quiet)
+    from .api import usage as ask
+    from .console import print_csv, print_json, print_table
+    from .flows.usage import COLUMNS
+
+    rows = ask(config, by=by, **options)
+    if as_json:
+        print_json({"by": by, "rows": rows})
+    elif form == "csv":
+        print_csv(rows, COLUMNS)
+    else:
+        print_table([{**row, by: row["key"]} for row in rows], (by, *COLUMNS[1:]))
+
+
+@cli.command()
+@common
+def doctor(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool) -> None:
+    """Check settings, servers, keys, meter, customers, clock and ledger; say what to do."""
+    config = _begin(config_file, verbose, quiet)
+    from .console import print_json
+    from .flows.doctor import doctor as run
+    from .flows.doctor import worst
+    from .show import show_findings
+
+    findings = run(config)
+    print_json({"findings": findings}) if as_json else show_findings(findings)
+    sys.exit(worst(findings))
+
+
+@cli.command()
+@common
+@click.option("--force", is_flag=True, help="Overwrite the file if it is there.")
+def init(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, force: bool) -> None:
+    """Write a commented tallymark.toml."""
+    from .config import FILE_NAME, template
+    from .console import print_json
+    from .errors import ConfigError
+
+    path = config_file or Path(FILE_NAME)
+    if path.exists() and not force:
+        raise ConfigError(f"{path} is there already; use --force to overwrite it, or --config to name another.")
+    path.touch(mode=0o600)
+    path.write_text(template(), encoding="utf-8")
+    if as_json:
+        print_json({"written": str(path)})
+    else:
+        click.echo(f"wrote {path}; set the keys (or their environment variables), then run `tallymark doctor`")
+
+
+@cli.group()
+def config() -> None:
+    """The settings."""
+
+
+@config.command("show")
+@common
+def config_show(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool) -> None:
+    """Show every setting, its value (secrets masked) and where it came from."""
+    settings = _begin(config_file, verbose, quiet)
+    from .console import print_json, print_table
+
+    rows = [{"setting": name, "value": value, "from": origin} for name, value, origin in settings.describe()]
+    print_json({"settings": rows}) if as_json else print_table(rows, ("setting", "value", "from"))
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the shell's completion script: eval "$(tallymark completion bash)"."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    if kind is not None:
+        click.echo(kind(cli, {}, "tallymark", "_TALLYMARK_COMPLETE").source())
+
+
+@cli.command()
+@common
+@click.option("--traces", default=40_000, show_default=True, help="How many traces the story has.")
+@click.option("--generation", type=click.Choice(["traces"]), default="traces", show_default=True)
+@click.option("--workload", multiple=True, type=click.Path(exists=True, path_type=Path), help="Bill this CSV instead.")
+@click.option("--keep", is_flag=True, help="Leave the sandbox running at the end, until stopped.")
+def demo(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, **options: Any) -> None:
+    """Run the whole story on a local sandbox: no account, no key, no network."""
+    from .demo import run
+
+    sys.exit(run(as_json=as_json, quiet=quiet, **options))
+
+
+@cli.command()
+@common
+@click.option("--port-langfuse", default=3000, show_default=True, help="Port of the local Langfuse; 0 for a free one.")
+@click.option("--port-stripe", default=3001, show_default=True, help="Port of the local Stripe; 0 for a free one.")
+@click.option("--traces", default=0, show_default=True, help="Fill it with a story of this many traces.")
+def sandbox(
+    config_file: Path | None,
+    verbose: bool,
+    quiet: bool,
+    as_json: bool,
+    port_langfuse: int,
+    port_stripe: int,
+    traces: int,
+) -> None:
+    """Run only the sandbox, a local Langfuse and Stripe, until stopped."""
+    from .demo import run_sandbox
+
+    run_sandbox(port_langfuse=port_langfuse, port_stripe=port_stripe, traces=traces, as_json=as_json)
+
+
+def main() -> None:
+    """The command line; turns what went wrong into a sentence and an exit status."""
+    try:
+        status = cli.main(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except TallymarkError as error:
+        _fail(str(error), error.exit_status)
+    except click.exceptions.Abort:
+        _fail("stopped; the ledger is consistent, run again to go on", EXIT_STOPPED)
+    except KeyboardInterrupt:
+        _fail("stopped; the ledger is consistent, run again to go on", EXIT_STOPPED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+
+
+def _fail(message: str, status: int) -> None:
+    if "--json" in sys.argv:
+        from .console import print_json
+
+        print_json({"error": message, "exit_status": status})
+    click.echo(f"tallymark: {message}", err=True)
+    sys.exit(status)

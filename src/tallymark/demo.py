@@ -1,0 +1,201 @@
+"""The demo: the sandbox, a story of traces, and the whole run over them, checked against the sandbox's own tally."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from .clock import SystemClock
+from .config import Config, load
+from .console import print_json, print_table, progress
+from .core.clock import DAY_US, SECOND_US, format_time
+from .core.credits import MICROS_PER_CREDIT, format_micros
+from .flows.explain import explain
+from .flows.summary import SyncSummary
+from .flows.sync import sync
+from .ledger import Ledger, open_ledger
+from .remote.langfuse import LangfuseClient
+from .sandbox.process import SandboxProcess, start
+from .sandbox.story import Expected, expect, tell
+from .show import show_explanation, show_sync
+
+DEMO_LOOKBACK_US = 45 * DAY_US
+LATE_COST_USD = "0.0123"
+
+
+@dataclass(slots=True)
+class Story:
+    """What the demo shows, and the checks that decide its exit status."""
+
+    config: Config
+    sandbox: SandboxProcess
+    say: Callable[[str], None]
+    quiet: bool
+    problems: list[str] = field(default_factory=list)
+    report: dict[str, Any] = field(default_factory=dict)
+
+    def check(self, what: str, holds: bool) -> None:
+        """Say whether something holds; remember if it does not."""
+        self.say(f"  {'ok ' if holds else 'NOT'} {what}")
+        if not holds:
+            self.problems.append(what)
+
+
+def run(*, traces: int, generation: str, workload: tuple[Path, ...], keep: bool, as_json: bool, quiet: bool) -> int:
+    """Run the demo; returns its exit status: 0 if every check holds."""
+    say: Callable[[str], None] = (lambda line: None) if as_json or quiet else click.echo
+    say(f"starting the sandbox: a local Langfuse and Stripe, {_size(traces, workload)}")
+    with contextlib.ExitStack() as stack:
+        sandbox = stack.enter_context(start(story=0 if workload else traces, workload=workload))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tallymark-demo-"))
+        config = load(None, {**sandbox.environment(), "BILLING_LEDGER_URL": f"sqlite:///{folder}/ledger.sqlite3"})
+        story = Story(config, sandbox, say, quiet or as_json)
+        _tell(story, None if workload else expect(tell(traces, sandbox.now_us)))
+        if as_json:
+            print_json({**story.report, "generation": generation, "problems": story.problems})
+        if keep:
+            _keep(story)
+    return 1 if story.problems else 0
+
+
+def _size(traces: int, workload: tuple[Path, ...]) -> str:
+    return f"filled from {', '.join(path.name for path in workload)}" if workload else f"{traces:,} traces"
+
+
+def _tell(story: Story, expected: Expected | None) -> None:
+    first = _first_sync(story, expected)
+    _second_sync(story)
+    trace_id = _late_usage(story)
+    _judge(story, expected)
+    story.say(f"\n== tallymark explain {trace_id}")
+    _explain(story, trace_id)
+    story.report |= {"fetched": first.fetched, "processed": first.processed}
+
+
+def _sync(story: Story, from_us: int | None = None) -> SyncSummary:
+    with progress(not story.quiet) as step:
+        summary = sync(story.config, from_us=from_us, progress=step)
+    if not story.quiet:
+        show_sync(summary)
+    return summary
+
+
+def _first_sync(story: Story, expected: Expected | None) -> SyncSummary:
+    story.say("\n== first sync: everything that Langfuse has")
+    summary = _sync(story, story.sandbox.now_us - DEMO_LOOKBACK_US)
+    story.report["first_sync"] = summary
+    if expected is not None:
+        story.say("  the story holds " + ", ".join(f"{n:,} {kind}" for kind, n in sorted(expected.kinds.items())))
+        story.check("every trace ended as the story says", _results(summary) == expected.results)
+    return summary
+
+
+def _results(summary: SyncSummary) -> Counter[str]:
+    found = Counter({"processed": summary.processed, "failed": summary.failed, **summary.skipped, **summary.held})
+    return +found
+
+
+def _second_sync(story: Story) -> None:
+    story.say("\n== second sync: nothing new, so only the overlap is read")
+    summary = _sync(story)
+    story.report["second_sync"] = summary
+    story.check("nothing was billed twice", summary.meter_events.accepted == 0 and summary.processed == 0)
+
+
+def _late_usage(story: Story) -> str:
+    """One more generation arrives for a trace that was billed."""
+    trace_id, at_us = _a_billed_trace(story)
+    story.say(f"\n== late usage: one more generation of {LATE_COST_USD} USD arrives for {trace_id}")
+    _ingest(story, trace_id, at_us)
+    summary = _sync(story, at_us - SECOND_US)
+    story.report["late_sync"] = summary
+    story.check("the difference was billed as one adjustment", summary.adjusted == 1)
+    return trace_id
+
+
+def _a_billed_trace(story: Story) -> tuple[str, int]:
+    with contextlib.closing(open_ledger(story.config.ledger_url, read_only=True)) as ledger:
+        row = next(iter(ledger.query("latest_billed")))
+        return row["trace_id"], row["timestamp_us"]
+
+
+def _ingest(story: Story, trace_id: str, at_us: int) -> None:
+    now = format_time(SystemClock().now_us())
+    body = {
+        "id": "late-observation",
+        "traceId": trace_id,
+        "type": "GENERATION",
+        "startTime": format_time(at_us),
+        "endTime": format_time(at_us),
+        "costDetails": {"total": msgspec.Raw(LATE_COST_USD.encode())},
+    }
+    batch = {"batch": [{"id": "late", "type": "generation-create", "timestamp": now, "body": body}]}
+    project = story.config.projects[0]
+    client = LangfuseClient(project.base_url, project.public_key or "", project.secret_key or "", SystemClock())
+    client.post("/api/public/ingestion", msgspec.json.encode(batch), bytes)
+    client.close()
+
+
+def _judge(story: Story, expected: Expected | None) -> None:
+    """The judge is Stripe's own tally, plus what whole-credit rounding left in the carry."""
+    story.say("\n== reconcile: what Stripe counted, what the ledger says")
+    with contextlib.closing(open_ledger(story.config.ledger_url, read_only=True)) as ledger:
+        rows = _balances(ledger, _tally(story.sandbox))
+    if not story.quiet:
+        print_table(rows[:8], ("customer", "stripe_credits", "carry", "entries"), "the first customers, in credits")
+    story.report["customers"] = {row["customer"]: row["entries"] for row in rows}
+    story.check("Stripe's tally + carry = entries, for every customer", all(row["equal"] for row in rows))
+    if expected is not None:
+        late = _late_micros(story)
+        known = {row["customer"]: row["micros"] - late.get(row["customer"], 0) for row in rows}
+        story.check("and equals the story's own arithmetic, to the micro-credit", known == dict(expected.micros))
+
+
+def _tally(sandbox: SandboxProcess) -> Mapping[str, int]:
+    return {row["customer"]: int(row["value"]) for row in sandbox.stripe("/sandbox/tally")}
+
+
+def _balances(ledger: Ledger, tally: Mapping[str, int]) -> list[dict[str, Any]]:
+    return [
+        {
+            "customer": row["customer_id"],
+            "stripe_credits": tally.get(row["customer_id"], 0),
+            "carry": format_micros(row["carry_micros"]),
+            "entries": format_micros(row["entries_micros"]),
+            "micros": row["entries_micros"],
+            "equal": tally.get(row["customer_id"], 0) * MICROS_PER_CREDIT + row["carry_micros"]
+            == row["entries_micros"],
+        }
+        for row in ledger.query("balances")
+    ]
+
+
+def _late_micros(story: Story) -> dict[str, int]:
+    with contextlib.closing(open_ledger(story.config.ledger_url, read_only=True)) as ledger:
+        rows = ledger.query("adjustments")
+        return {row["customer_id"]: row["amount_micros"] for row in rows}
+
+
+def _explain(story: Story, trace_id: str) -> None:
+    with contextlib.closing(open_ledger(story.config.ledger_url, read_only=True)) as ledger:
+        found = explain(ledger, trace_id)
+    story.report["explain"] = found
+    if not story.quiet:
+        show_explanation(found)
+
+
+def _keep(story: Story) -> None:
+    story.say("\nthe sandbox keeps running; stop it with Ctrl-C. To use it from another shell:")
+    for name, value in story.sandbox.environment().items():
+        story.say(f"  export {name}={value}")
+    story.say(f"  export BILLING_LEDGER_URL={story.config.ledger_url}")
+    with contextlib.suppress(KeyboardInterrupt):
+        story.sandbox.wait()

@@ -1,0 +1,157 @@
+"""Doctor: check settings, reachability, keys, meter, customers, clock and ledger; say what to do for each finding."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+import msgspec
+
+from ..clock import SystemClock
+from ..config import Config, ProjectConfig, require_stripe
+from ..core.clock import HOUR_US, SECOND_US, Clock, from_datetime
+from ..errors import ConfigError, NotFound, TallymarkError
+from ..ledger import open_ledger
+from ..meter.stripe_events import StripeMeter
+from ..remote.langfuse import LangfuseClient
+from ..source.traces import TracesSource
+from .stations import open_client, open_meter
+
+CLOCK_SKEW_SECONDS_MAX = 60
+CUSTOMERS_SAMPLED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was checked. `status` is "ok", "warning" or "problem"."""
+
+    check: str
+    status: str
+    detail: str
+
+
+class _ProjectRow(msgspec.Struct):
+    id: str
+    name: str = ""
+
+
+class _Projects(msgspec.Struct):
+    data: list[_ProjectRow]
+
+
+def doctor(config: Config, clock: Clock | None = None) -> list[Finding]:
+    """Check everything that a sync needs, without writing anything to Langfuse or Stripe."""
+    clock = clock or SystemClock()
+    findings = [_settings(config)]
+    for project in config.projects:
+        findings += _langfuse(config, project, clock)
+    findings += _stripe(config, clock)
+    findings += _attempt("ledger", lambda: _ledger(config))
+    return findings
+
+
+def worst(findings: list[Finding]) -> int:
+    """The exit status: 2 if there is a problem, else 0."""
+    return 2 if any(finding.status == "problem" for finding in findings) else 0
+
+
+def _attempt(check: str, steps: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    """Run checks until one cannot go on; its error is the last finding."""
+    found: list[Finding] = []
+    try:
+        for finding in steps():
+            found.append(finding)
+    except TallymarkError as error:
+        found.append(Finding(check, "problem", str(error)))
+    return found
+
+
+def _settings(config: Config) -> Finding:
+    where = sorted({origin for _, _, origin in config.describe() if origin.startswith("file")})
+    return Finding(
+        "settings", "ok", f"read from the environment and {where[0]}" if where else "read from the environment"
+    )
+
+
+def _langfuse(config: Config, project: ProjectConfig, clock: Clock) -> list[Finding]:
+    check = f"langfuse {project.name}"
+    if project.missing:
+        names = " and ".join(project.missing)
+        return [Finding(check, "problem", f"no key; set {names} (Langfuse: project settings, API keys)")]
+    client = open_client(config, project, clock)
+    with contextlib.closing(client):
+        return _attempt(check, lambda: _langfuse_steps(check, client, clock))
+
+
+def _langfuse_steps(check: str, client: LangfuseClient, clock: Clock) -> Iterator[Finding]:
+    source = TracesSource(client)
+    version = source.server_version()
+    yield Finding(check, "ok", f"{client.base_url} runs Langfuse {version}")
+    yield _clock(client, clock)
+    projects = client.get("/api/public/projects", (), msgspec.json.Decoder(_Projects).decode).data
+    yield Finding(check, "ok", f"the keys open the project {', '.join(f'{p.name} ({p.id})' for p in projects)}")
+    now_us = clock.now_us()
+    try:
+        page = next(source.read(now_us - HOUR_US, now_us), None)
+    except NotFound as error:
+        raise ConfigError(
+            f"{error} This server no longer lists traces; this version of tallymark reads the legacy generation only."
+        ) from error
+    yield Finding(check, "ok", f"traces can be read ({page.total_items if page else 0} in the last hour)")
+    yield Finding(check, "ok", "marks: tag billing:processed and metadata; a score for bookmarked traces")
+
+
+def _clock(client: LangfuseClient, clock: Clock) -> Finding:
+    if client.server_date is None:
+        return Finding("clock", "warning", "the server names no time, so this machine's clock could not be compared")
+    skew = abs(clock.now_us() - from_datetime(parsedate_to_datetime(client.server_date))) // SECOND_US
+    if skew > CLOCK_SKEW_SECONDS_MAX:
+        return Finding(
+            "clock", "problem", f"this machine and {client.base_url} differ by {skew} s; set the clock (NTP)"
+        )
+    return Finding("clock", "ok", f"agrees with {client.base_url} to {skew} s")
+
+
+def _stripe(config: Config, clock: Clock) -> list[Finding]:
+    try:
+        require_stripe(config)
+    except ConfigError as error:
+        return [Finding("stripe", "problem", str(error))]
+    meter = open_meter(config, clock)
+    return _attempt("stripe", lambda: _stripe_steps(config, meter))
+
+
+def _stripe_steps(config: Config, meter: StripeMeter) -> Iterator[Finding]:
+    names = sorted({config.meter_event_name, *config.meters.values()})
+    for name in names:
+        meter.check([name], config.stripe_credits_meter_id)
+        yield Finding("stripe", "ok", f"the meter of {name!r} is active, sums, and takes what tallymark sends")
+    kind = "live: real customers are billed" if meter.key_kind == "live" else "test: nobody is billed"
+    yield Finding("stripe", "ok", f"the key is of mode {kind}")
+    yield from _customers(config, meter)
+
+
+def _customers(config: Config, meter: StripeMeter) -> Iterator[Finding]:
+    policy = config.customers
+    known = {policy.default, *policy.users.values(), *policy.organizations.values(), *policy.sessions.values()}
+    sample = sorted(customer for customer in known if customer)[:CUSTOMERS_SAMPLED]
+    for customer in sample:
+        if meter.has_customer(customer):
+            yield Finding("customers", "ok", f"{customer} exists in the mode of this key")
+        else:
+            yield Finding(
+                "customers", "problem", f"Stripe does not know {customer} in the mode of this key; mend the mapping"
+            )
+
+
+def _ledger(config: Config) -> Iterator[Finding]:
+    ledger = open_ledger(config.ledger_url)
+    with contextlib.closing(ledger):
+        waiting = ledger.open_meter_events()
+        ledger.put_fact("doctor", "wrote here")
+    yield Finding("ledger", "ok", "can be opened and written")
+    for state in ("rejected", "in_doubt"):
+        if waiting.get(state):
+            yield Finding("ledger", "warning", f"{waiting[state]} meter events are {state}; see `tallymark held list`")

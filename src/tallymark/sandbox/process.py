@@ -1,0 +1,309 @@
+"""The sandbox as a process of its own: Langfuse and Stripe on loopback, filled, until they are told to stop.
+
+`run` is the process, `start` starts one as a child and waits until it is ready. The two speak through pipes only: the
+child says one line of JSON when it is ready, and ends when its parent closes the child's standard input, or dies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import signal
+import subprocess  # noqa: S404 - starts only this module
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Literal
+from urllib.request import ProxyHandler, build_opener
+
+import msgspec
+
+from ..clock import SystemClock
+from ..core.clock import format_time, parse_time
+from ..errors import ConfigError, TallymarkError
+from .faults import Fault, Faults
+from .http import serve
+from .langfuse import DEFAULT_PROJECT, SandboxLangfuse
+from .story import tell
+from .stripe import SandboxStripe
+from .workload import read_workload
+
+METER_EVENT_NAME = "credits"
+STRIPE_SECRET_KEY = "sk_test_sandbox"  # noqa: S105 - the sandbox's own key opens nothing else
+# The sandbox has no limit unless it is given one; the pace of a real account would only make tests wait.
+_STRIPE_REQUESTS_PER_SECOND = "1000"
+_STOP_SECONDS_MAX = 10.0
+
+ServiceName = Literal["langfuse", "stripe"]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How the sandbox is filled and how it behaves.
+
+    - `port_langfuse`, `port_stripe`: 0 for a free port.
+    - `story`: how many traces of `story.tell`; `workload`: CSV files for `workload.read_workload`.
+    - `seed`: of story, workload and faults alike.
+    - `visibility_seconds`: a write to Langfuse is seen only after this time.
+    - `rate_limit_per_minute`: of Langfuse's legacy reads; `stripe_rate_limit_per_second`: of Stripe. None for no limit.
+    - `stripe_processing_seconds`: how long Stripe takes for one meter event; `summary_lag_seconds`: until summaries
+      show it; `customers_must_exist`: refuse a meter event for a customer who was not created.
+    - `faults`: probability of each `faults.Fault` by its value, such as {"error_after": 0.02}; on both services.
+    - `hang_seconds`: how long a hanging request hangs.
+    - `until_stdin_closes`: also stop when the standard input ends.
+    """
+
+    port_langfuse: int = 0
+    port_stripe: int = 0
+    story: int = 0
+    workload: tuple[str, ...] = ()
+    seed: int = 7
+    visibility_seconds: float = 0.0
+    rate_limit_per_minute: int | None = None
+    stripe_rate_limit_per_second: int | None = None
+    stripe_processing_seconds: float = 0.0
+    summary_lag_seconds: float = 0.0
+    customers_must_exist: bool = False
+    faults: dict[str, float] = {}
+    hang_seconds: float = 30.0
+    until_stdin_closes: bool = False
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sandbox says when it is ready. `now` (ISO-8601, whole milliseconds) is the moment its traces lean on."""
+
+    langfuse_url: str
+    stripe_url: str
+    public_key: str
+    secret_key: str
+    stripe_secret_key: str
+    project_id: str
+    now: str
+    traces: int
+
+    @property
+    def now_us(self) -> int:
+        """`now` in microseconds since 1970, as `story.expect(story.tell(…))` needs it."""
+        return parse_time(self.now)
+
+
+# ---- the process
+
+
+def run(options: Options) -> None:
+    """Run both services until SIGTERM, SIGINT or, if so asked, the end of the standard input; then return.
+
+    Prints one line, a `Ready` as JSON, when both answer. Call it from the main thread: it handles signals.
+    Raises ConfigError for a wrong fault or workload file, and OSError if a port is taken.
+    """
+    with _ended_by_signals(), ExitStack() as servers:
+        print(msgspec.json.encode(_open(options, servers)).decode(), flush=True)  # noqa: T201 - the line is the interface
+        _wait(options)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM ends the block as SIGINT does: an exception leaves any wait, and no lock can be held twice."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        return
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _open(options: Options, servers: ExitStack) -> Ready:
+    clock = SystemClock()
+    now_us = clock.now_us() // 1000 * 1000
+    langfuse = SandboxLangfuse(
+        clock=clock,
+        visibility_seconds=options.visibility_seconds,
+        rate_limit_per_minute=options.rate_limit_per_minute,
+    )
+    traces = _fill(langfuse, options, now_us)
+    langfuse_server = servers.enter_context(
+        serve(langfuse, port=options.port_langfuse, faults=_faults(options, options.seed))
+    )
+    stripe_server = servers.enter_context(
+        serve(_stripe(options, clock), port=options.port_stripe, faults=_faults(options, options.seed + 1))
+    )
+    return Ready(
+        langfuse_url=langfuse_server.url,
+        stripe_url=stripe_server.url,
+        public_key=DEFAULT_PROJECT.public_key,
+        secret_key=DEFAULT_PROJECT.secret_key,
+        stripe_secret_key=STRIPE_SECRET_KEY,
+        project_id=DEFAULT_PROJECT.project_id,
+        now=format_time(now_us),
+        traces=traces,
+    )
+
+
+def _stripe(options: Options, clock: SystemClock) -> SandboxStripe:
+    stripe = SandboxStripe(
+        clock=clock,
+        secret_key=STRIPE_SECRET_KEY,
+        rate_limit_per_second=options.stripe_rate_limit_per_second,
+        processing_seconds=options.stripe_processing_seconds,
+        summary_lag_seconds=options.summary_lag_seconds,
+        any_customer=not options.customers_must_exist,
+        unknown_customer="sync" if options.customers_must_exist else "async",
+    )
+    stripe.add_meter(METER_EVENT_NAME)
+    return stripe
+
+
+def _faults(options: Options, seed: int) -> Faults | None:
+    if not options.faults:
+        return None
+    try:
+        rates = {Fault(name): rate for name, rate in options.faults.items()}
+        return Faults(seed, rates, hang_seconds=options.hang_seconds)
+    except ValueError as problem:
+        known = ", ".join(fault.value for fault in Fault)
+        raise ConfigError(f"sandbox faults: {problem}; a fault is one of {known}") from None
+
+
+def _fill(langfuse: SandboxLangfuse, options: Options, now_us: int) -> int:
+    """Write the story and the workloads; how many traces that are."""
+    project_id, traces = DEFAULT_PROJECT.project_id, 0
+    # What is filled in stays: looking through it for garbage again and again takes longer than the filling itself.
+    gc.disable()
+    for trace, observations in _content(options, now_us):
+        langfuse.put_trace(project_id, trace, observations)
+        traces += 1
+    gc.freeze()
+    gc.enable()
+    return traces
+
+
+def _content(options: Options, now_us: int) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    for told in tell(options.story, now_us, options.seed):
+        yield {**told.trace, "bookmarked": told.bookmarked}, told.observations
+    for path in options.workload:
+        yield from read_workload(Path(path), now_us=now_us, seed=options.seed)
+
+
+def _wait(options: Options) -> None:
+    if options.until_stdin_closes:
+        while sys.stdin.buffer.read1(65_536):
+            pass
+    else:
+        threading.Event().wait()
+
+
+# ---- the child
+
+
+class SandboxProcess:
+    """A sandbox in a child process; a context manager that stops it. `ready` is what it said of itself."""
+
+    def __init__(self, child: subprocess.Popen[bytes], ready: Ready) -> None:
+        self.ready = ready
+        self.pid = child.pid
+        self._child = child
+        # No proxy: the sandbox is on loopback, whatever the environment says.
+        self._opener = build_opener(ProxyHandler({}))
+
+    @property
+    def urls(self) -> Mapping[ServiceName, str]:
+        """The base URL of each service."""
+        return {"langfuse": self.ready.langfuse_url, "stripe": self.ready.stripe_url}
+
+    def environment(self) -> dict[str, str]:
+        """The environment variables that make tallymark use this sandbox; where its ledger is, is not among them."""
+        return environment_of(self.ready)
+
+    def get(self, path: str, service: ServiceName = "stripe") -> Any:
+        """GET a route of the sandbox's own (`/sandbox/…`: no key, not counted, spared by faults) and decode its JSON.
+
+        Raises urllib.error.HTTPError for a route that does not exist.
+        """
+        with self._opener.open(self.urls[service] + path, timeout=60) as response:
+            return msgspec.json.decode(response.read())
+
+    def tally(self) -> dict[str, int]:
+        """What Stripe counted, in credits by customer: the judge of everything that was sent."""
+        return {row["customer"]: int(row["value"]) for row in self.get("/sandbox/tally")}
+
+    def counts(self, service: ServiceName) -> dict[str, int]:
+        """How many requests each route of a service received so far."""
+        counts: dict[str, int] = self.get("/sandbox/requests", service)["counts"]
+        return counts
+
+    def stop(self) -> None:
+        """Close its standard input, at which it ends; end it by force if it does not. May be called twice."""
+        for pipe in (self._child.stdin, self._child.stdout):
+            if pipe is not None:
+                pipe.close()
+        try:
+            self._child.wait(_STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+
+    def __enter__(self) -> SandboxProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def environment_of(ready: Ready) -> dict[str, str]:
+    """The environment variables that make tallymark use a sandbox."""
+    return {
+        "LANGFUSE_BASE_URL": ready.langfuse_url,
+        "LANGFUSE_PUBLIC_KEY": ready.public_key,
+        "LANGFUSE_SECRET_KEY": ready.secret_key,
+        "STRIPE_API_BASE": ready.stripe_url,
+        "BILLING_STRIPE_SECRET_KEY": ready.stripe_secret_key,
+        "BILLING_STRIPE_REQUESTS_PER_SECOND": _STRIPE_REQUESTS_PER_SECOND,
+    }
+
+
+def start(options: Options | None = None) -> SandboxProcess:
+    """Start a sandbox as a child process and wait until it is ready. It never outlives this process.
+
+    Raises TallymarkError if it does not start; it has said why on the standard error.
+    """
+    wanted = msgspec.structs.replace(options or Options(), until_stdin_closes=True)
+    child = subprocess.Popen(  # noqa: S603 - this interpreter, this module
+        [sys.executable, "-m", __spec__.name, "--json-options", msgspec.json.encode(wanted).decode()],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        return SandboxProcess(child, _read_ready(child.stdout))
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
+
+
+def _read_ready(said: IO[bytes] | None) -> Ready:
+    line = said.readline() if said is not None else b""
+    if not line:
+        raise TallymarkError("the sandbox did not start; what it said stands above this line.")
+    return msgspec.json.decode(line, type=Ready)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The child's entry: read the options, run, say in one line what went wrong. The exit status."""
+    parser = argparse.ArgumentParser(prog="tallymark.sandbox.process", description=__doc__)
+    parser.add_argument("--json-options", default="{}", help="the fields of Options as a JSON object")
+    text = parser.parse_args(arguments).json_options
+    try:
+        run(msgspec.json.decode(text, type=Options))
+    except (TallymarkError, msgspec.ValidationError, OSError) as problem:
+        sys.stderr.write(f"sandbox: {problem}\n")
+        return problem.exit_status if isinstance(problem, TallymarkError) else 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

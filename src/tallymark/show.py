@@ -1,0 +1,126 @@
+"""Summaries as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from .console import print_table
+from .flows.backfill import BackfillSummary
+from .flows.doctor import Finding
+from .flows.summary import SyncSummary
+
+
+def show_sync(summary: SyncSummary) -> None:
+    """What a sync did, so that the counts can be added up by eye."""
+    dry = " (dry run: nothing was written)" if summary.dry_run else ""
+    click.echo(f"read {summary.from_} to {summary.to} from Langfuse {summary.server_version}{dry}")
+    click.echo(f"{summary.fetched:>10,}  traces fetched")
+    _count("processed", summary.processed)
+    _counts("skipped", summary.skipped)
+    _counts("held", summary.held)
+    _count("failed", summary.failed)
+    adds_up = summary.processed + summary.failed + sum(summary.skipped.values()) + sum(summary.held.values())
+    click.echo(f"{adds_up:>10,}  together")
+    events, marks = summary.meter_events, summary.marks
+    click.echo(
+        f"credits {summary.credits}; adjusted {summary.adjusted:,}, healed {summary.healed:,}, "
+        f"untagged {summary.untagged:,}"
+    )
+    click.echo(
+        f"meter events: {events.accepted:,} accepted, {events.duplicate} duplicate, {events.rejected} rejected, "
+        f"{events.in_doubt} in doubt; marks: {marks.written:,} written, {marks.failed} failed"
+    )
+    requests = summary.requests
+    click.echo(f"requests: {requests.langfuse:,} Langfuse, {requests.stripe:,} Stripe; {summary.seconds:.1f} s")
+    for failure in summary.failures:
+        click.echo(f"failed {failure.trace_id}: {failure.error}")
+
+
+def show_backfill(summary: BackfillSummary) -> None:
+    """What a backfill did, and whether tag filtering is safe now."""
+    dry = " (dry run: nothing was written)" if summary.dry_run else ""
+    click.echo(f"read {summary.from_} to {summary.to}{dry}")
+    click.echo(f"{summary.fetched:>10,}  traces fetched")
+    _count("owed, or billed before", summary.owed)
+    _counts("skipped", summary.skipped)
+    _counts("held", summary.held)
+    _count("failed", summary.failed)
+    click.echo(f"credits {summary.credits}; tagged billing:pending {summary.tagged:,}, refused {summary.tags_failed}")
+    click.echo(f"tag filtering is {'safe' if summary.tag_filtering_safe else 'NOT safe'} to switch on")
+    for reason in summary.why_not:
+        click.echo(f"  because {reason}")
+
+
+def _count(name: str, number: int) -> None:
+    if number:
+        click.echo(f"{number:>10,}  {name}")
+
+
+def _counts(name: str, counts: Mapping[str, int]) -> None:
+    for reason, number in counts.items():
+        _count(f"{name}: {reason.replace('_', ' ')}", number)
+
+
+def show_explanation(found: Mapping[str, Any]) -> None:
+    """How one trace became credits."""
+    for trace in found["projects"]:
+        _show_trace(found["trace_id"], trace)
+
+
+def _show_trace(trace_id: str, trace: Mapping[str, Any]) -> None:
+    reason = f": {trace['reason'].replace('_', ' ')} ({trace['detail']})" if trace["reason"] else ""
+    click.echo(f"trace {trace_id} in {trace['project_id']}, {trace['time']}: {trace['outcome']}{reason}")
+    if trace["customer"]:
+        click.echo(f"  customer {trace['customer']} (found by {trace['customer_found_by']})")
+    for unit in trace["units"]:
+        what = unit["unit_id"] or "the whole trace"
+        click.echo(f"  usage of {what}: {unit['cost_usd']} USD, {unit['duration_s']} s{_problem(unit)}")
+    for part in trace["components"]:
+        click.echo(f"  {part['name']}: {part['formula']} = {part['credits']} credits")
+    click.echo(f"  worth {trace['worth']} credits, billed {trace['billed']}, by rate card {trace['rate_card']}")
+    for entry in trace["entries"]:
+        _show_entry(entry)
+    mark = trace["mark"]
+    written = f", written {mark['written_at']}" if mark["written_at"] else ""
+    click.echo(f"  mark: {mark['state']}{written}{', problem: ' + mark['problem'] if mark['problem'] else ''}")
+
+
+def _problem(unit: Mapping[str, Any]) -> str:
+    return f" — {unit['problem']}" if unit["problem"] else ""
+
+
+def _show_entry(entry: Mapping[str, Any]) -> None:
+    start, end = entry["bucket"]
+    click.echo(f"  {entry['kind']} of {entry['credits']} credits on meter {entry['meter']}, bucket {start} to {end}")
+    event = entry["meter_event"]
+    if event is None:
+        click.echo("    not gathered into a meter event yet")
+        return
+    click.echo(
+        f"    meter event {event['identifier']}: {event['state']}, {event['credits']} whole credits "
+        f"= bucket {event['bucket_credits']} + carry {event['carry_before']} - carry left {event['carry_after']}"
+    )
+    for attempt in event["attempts"]:
+        click.echo(f"    sent {attempt['sent_at']}: {attempt['outcome']} ({attempt['answer'] or 'no answer stored'})")
+
+
+def show_held(found: Mapping[str, Any]) -> None:
+    """What is held, by reason first."""
+    if not found["reasons"] and not found["meter_events"]:
+        click.echo("nothing is held")
+        return
+    print_table(found["reasons"], ("reason", "traces", "credits", "remedy"))
+    if found["traces"]:
+        print_table(found["traces"], ("trace_id", "time", "reason", "credits", "user_id", "detail"), "traces")
+    if found["meter_events"]:
+        columns = ("identifier", "customer", "bucket", "credits", "state", "attempts", "answer")
+        print_table(found["meter_events"], columns, "meter events that are not settled")
+
+
+def show_findings(findings: Sequence[Finding]) -> None:
+    """What the doctor found."""
+    print_table([asdict(finding) for finding in findings], ("check", "status", "detail"))
