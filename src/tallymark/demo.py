@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,12 +19,14 @@ from .config import Config, load
 from .console import print_json, print_table, progress
 from .core.clock import DAY_US, SECOND_US, format_time
 from .core.credits import MICROS_PER_CREDIT, format_micros
+from .errors import ConfigError
 from .flows.explain import explain
 from .flows.summary import SyncSummary
 from .flows.sync import sync
 from .ledger import Ledger, open_ledger
 from .remote.langfuse import LangfuseClient
-from .sandbox.process import SandboxProcess, start
+from .sandbox.process import Options, Ready, SandboxProcess, environment_of, say_as_json, start
+from .sandbox.process import run as run_services
 from .sandbox.story import Expected, expect, tell
 from .show import show_explanation, show_sync
 
@@ -54,16 +57,20 @@ def run(*, traces: int, generation: str, workload: tuple[Path, ...], keep: bool,
     say: Callable[[str], None] = (lambda line: None) if as_json or quiet else click.echo
     say(f"starting the sandbox: a local Langfuse and Stripe, {_size(traces, workload)}")
     with contextlib.ExitStack() as stack:
-        sandbox = stack.enter_context(start(story=0 if workload else traces, workload=workload))
+        sandbox = stack.enter_context(start(_options(traces, workload)))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tallymark-demo-"))
         config = load(None, {**sandbox.environment(), "BILLING_LEDGER_URL": f"sqlite:///{folder}/ledger.sqlite3"})
         story = Story(config, sandbox, say, quiet or as_json)
-        _tell(story, None if workload else expect(tell(traces, sandbox.now_us)))
+        _tell(story, None if workload else expect(tell(traces, sandbox.ready.now_us)))
         if as_json:
             print_json({**story.report, "generation": generation, "problems": story.problems})
         if keep:
             _keep(story)
     return 1 if story.problems else 0
+
+
+def _options(traces: int, workload: tuple[Path, ...]) -> Options:
+    return Options(story=0 if workload else traces, workload=tuple(str(path) for path in workload))
 
 
 def _size(traces: int, workload: tuple[Path, ...]) -> str:
@@ -90,7 +97,7 @@ def _sync(story: Story, from_us: int | None = None) -> SyncSummary:
 
 def _first_sync(story: Story, expected: Expected | None) -> SyncSummary:
     story.say("\n== first sync: everything that Langfuse has")
-    summary = _sync(story, story.sandbox.now_us - DEMO_LOOKBACK_US)
+    summary = _sync(story, story.sandbox.ready.now_us - DEMO_LOOKBACK_US)
     story.report["first_sync"] = summary
     if expected is not None:
         story.say("  the story holds " + ", ".join(f"{n:,} {kind}" for kind, n in sorted(expected.kinds.items())))
@@ -148,7 +155,7 @@ def _judge(story: Story, expected: Expected | None) -> None:
     """The judge is Stripe's own tally, plus what whole-credit rounding left in the carry."""
     story.say("\n== reconcile: what Stripe counted, what the ledger says")
     with contextlib.closing(open_ledger(story.config.ledger_url, read_only=True)) as ledger:
-        rows = _balances(ledger, _tally(story.sandbox))
+        rows = _balances(ledger, story.sandbox.tally())
     if not story.quiet:
         print_table(rows[:8], ("customer", "stripe_credits", "carry", "entries"), "the first customers, in credits")
     story.report["customers"] = {row["customer"]: row["entries"] for row in rows}
@@ -157,10 +164,6 @@ def _judge(story: Story, expected: Expected | None) -> None:
         late = _late_micros(story)
         known = {row["customer"]: row["micros"] - late.get(row["customer"], 0) for row in rows}
         story.check("and equals the story's own arithmetic, to the micro-credit", known == dict(expected.micros))
-
-
-def _tally(sandbox: SandboxProcess) -> Mapping[str, int]:
-    return {row["customer"]: int(row["value"]) for row in sandbox.stripe("/sandbox/tally")}
 
 
 def _balances(ledger: Ledger, tally: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -194,8 +197,30 @@ def _explain(story: Story, trace_id: str) -> None:
 
 def _keep(story: Story) -> None:
     story.say("\nthe sandbox keeps running; stop it with Ctrl-C. To use it from another shell:")
-    for name, value in story.sandbox.environment().items():
-        story.say(f"  export {name}={value}")
-    story.say(f"  export BILLING_LEDGER_URL={story.config.ledger_url}")
+    _say_exports({**story.sandbox.environment(), "BILLING_LEDGER_URL": story.config.ledger_url}, story.say)
     with contextlib.suppress(KeyboardInterrupt):
-        story.sandbox.wait()
+        threading.Event().wait()
+
+
+def _say_exports(environment: Mapping[str, str], say: Callable[[str], None]) -> None:
+    for name, value in environment.items():
+        say(f"  export {name}={value}")
+
+
+def run_sandbox(*, port_langfuse: int, port_stripe: int, traces: int, as_json: bool) -> None:
+    """Run only the sandbox until stopped. Raises ConfigError if a port is taken."""
+
+    def announce(ready: Ready) -> None:
+        click.echo(
+            f"Langfuse on {ready.langfuse_url}, Stripe on {ready.stripe_url}, {ready.traces:,} traces; Ctrl-C stops."
+        )
+        click.echo("What they received: /sandbox/requests on both, /sandbox/tally on Stripe. Ctrl-C stops. To use them:")
+        _say_exports(environment_of(ready), click.echo)
+
+    options = Options(port_langfuse=port_langfuse, port_stripe=port_stripe, story=traces)
+    try:
+        run_services(options, say_as_json if as_json else announce)
+    except OSError as error:
+        raise ConfigError(
+            f"the sandbox cannot listen there ({error.strerror}); choose other ports with --port-…."
+        ) from error

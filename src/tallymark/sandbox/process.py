@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import gc
 import signal
-import subprocess  # noqa: S404 - starts only this module
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -92,27 +92,33 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
 # ---- the process
 
 
-def run(options: Options) -> None:
+def say_as_json(ready: Ready) -> None:
+    """Print one line of JSON: how a parent process learns that the sandbox is ready."""
+    print(msgspec.json.encode(ready).decode(), flush=True)  # noqa: T201 - the line is the interface
+
+
+def run(options: Options, announce: Callable[[Ready], None] = say_as_json) -> None:
     """Run both services until SIGTERM, SIGINT or, if so asked, the end of the standard input; then return.
 
-    Prints one line, a `Ready` as JSON, when both answer. Call it from the main thread: it handles signals.
+    Calls `announce` when both answer. Call it from the main thread: it handles signals.
     Raises ConfigError for a wrong fault or workload file, and OSError if a port is taken.
     """
     with _ended_by_signals(), ExitStack() as servers:
-        print(msgspec.json.encode(_open(options, servers)).decode(), flush=True)  # noqa: T201 - the line is the interface
+        announce(_open(options, servers))
         _wait(options)
 
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM ends the block as SIGINT does: an exception leaves any wait, and no lock can be held twice."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """SIGTERM and SIGINT end the block by an exception, which leaves any wait; an event set in a handler may not."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     except KeyboardInterrupt:
         return
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _open(options: Options, servers: ExitStack) -> Ready:
@@ -189,7 +195,7 @@ def _content(options: Options, now_us: int) -> Iterator[tuple[dict[str, Any], li
 
 def _wait(options: Options) -> None:
     if options.until_stdin_closes:
-        while sys.stdin.buffer.read1(65_536):
+        while sys.stdin.buffer.read(65_536):
             pass
     else:
         threading.Event().wait()

@@ -32,10 +32,10 @@ KINDS = {
     "future": 10,
     "too old": 20,
     "no customer": 30,
-    "unpriced": 20,
+    "unpriced": 2,
     "bookmarked": 10,
     "public": 20,
-    "plain": 570,
+    "plain": 588,
 }
 RESULTS = {
     "processed by tag": "already_processed",

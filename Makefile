@@ -1,0 +1,36 @@
+# What people and .ci/run call. Every target sets itself up; nothing but Python 3.11 or later and make is needed.
+.PHONY: demo test check format bench bench-full clean help
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
+
+demo: .setup  ## run the whole story on the local sandbox
+	.venv/bin/tallymark demo
+
+test: .setup .sdks  ## run all tests
+	.venv/bin/python -m pytest
+
+check: .setup  ## format, lint, types
+	.venv/bin/ruff format --check src tests bench scripts
+	.venv/bin/ruff check src tests bench scripts
+	.venv/bin/mypy
+
+format: .setup  ## put the code in order
+	.venv/bin/ruff format src tests bench scripts
+	.venv/bin/ruff check --fix src tests bench scripts
+
+bench: .setup  ## measure, as ratios in one run
+	.venv/bin/python -m bench
+
+bench-full: .setup  ## measure at 400,000 traces too
+	.venv/bin/python -m bench --full
+
+clean:  ## remove what setup and tools made
+	rm -rf .venv .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+
+.PHONY: .setup .sdks
+.setup:
+	@scripts/setup
+
+.sdks:
+	@scripts/setup-sdks
