@@ -74,8 +74,8 @@ def collect(
 ) -> Collected:
     """Read a range, decide every trace in it, and record each batch in one transaction with its coverage."""
     collected = Collected()
-    lookup = source.lookup(span.from_us, span.to_us)
-    pages = read_ahead(source.read(span.from_us, span.to_us, decider.only_pending))
+    lookup = source.lookup(span.from_us, span.to_us, span.future_us)
+    pages = read_ahead(source.read(span.from_us, span.to_us, decider.only_pending, span.future_us))
     rows_read = 0
     for batch in _batches(pages):
         rows_read += sum(page.rows for page in batch)

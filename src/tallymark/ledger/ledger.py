@@ -285,8 +285,9 @@ class Ledger:
         """Take up to `limit` meter events for sending, one of each (customer, meter). Committed before any send."""
         claims = []
         with self._db.transaction():
-            self._give_up_on_the_old_txn(now_us)
+            # First free, then doubt: a claim abandoned for a day was perhaps sent, and Stripe has forgotten it.
             self._free_abandoned_txn(now_us)
+            self._give_up_on_the_old_txn(now_us)
             for row in self._db.rows("claimable", now_us=now_us, limit=limit):
                 claims.append(self._claim_txn(row, now_us))
         return claims

@@ -66,8 +66,16 @@ class StoryTrace:
     trace: dict[str, Any]
     observations: list[dict[str, Any]]
     customer: str
-    micros: int
-    bookmarked: bool = False
+
+    @property
+    def micros(self) -> int:
+        """Its worth in micro-credits by the default prices; computed when asked, for filling a sandbox does not."""
+        return _micros(self.kind, self.observations)
+
+    @property
+    def bookmarked(self) -> bool:
+        """Whether a person bookmarked it."""
+        return self.kind == "bookmarked"
 
 
 def tell(traces: int, now_us: int, seed: int = 7) -> Iterator[StoryTrace]:
@@ -108,7 +116,7 @@ def _trace_of(kind: str, number: int, now_us: int, chance: random.Random) -> Sto
         "input": {"messages": [{"role": "user", "content": PROMPT * 4}]},
         "output": PROMPT * 6,
     }
-    return StoryTrace(kind, trace, observations, customer, _micros(kind, observations), kind == "bookmarked")
+    return StoryTrace(kind, trace, observations, customer)
 
 
 def _time_of(kind: str, now_us: int, chance: random.Random) -> int:

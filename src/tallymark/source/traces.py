@@ -55,17 +55,26 @@ class _Health(msgspec.Struct):
 
 @dataclass(slots=True)
 class _Window:
-    """Where the reading of a range stands."""
+    """Where the reading of a range stands. Beyond the horizon (the present) hardly any trace lies: one window does."""
 
     start_us: int
     end_us: int
+    to_us: int
+    horizon_us: int
     width_us: int
     page: int = 1
     last_us: int | None = None
     total_items: int | None = None
 
     def restart(self, start_us: int) -> None:
+        """Read on from a moment, from page 1."""
         self.start_us, self.page, self.last_us, self.total_items = start_us, 1, None, None
+
+    def open(self, start_us: int) -> None:
+        """Go to the window that begins at a moment."""
+        self.restart(start_us)
+        end_us = start_us + self.width_us
+        self.end_us = self.to_us if end_us >= self.horizon_us else min(end_us, self.to_us)
 
 
 class TracesSource:
@@ -87,12 +96,15 @@ class TracesSource:
             )
         return version
 
-    def read(self, from_us: int, to_us: int, only_pending: bool = False) -> Iterator[Page]:
+    def read(
+        self, from_us: int, to_us: int, only_pending: bool = False, horizon_us: int | None = None
+    ) -> Iterator[Page]:
         """Pages of traces with from_us <= timestamp < to_us, oldest first; a trace may come more than once.
 
-        `only_pending` asks the server for traces tagged billing:pending and not billing:processed.
+        `only_pending` asks the server for traces tagged billing:pending and not billing:processed. `horizon_us` is
+        the present, where to_us lies far ahead of it.
         """
-        return self._walk(from_us, to_us, BILLED_FIELDS, NOT_YET_BILLED if only_pending else ())
+        return self._walk(from_us, to_us, BILLED_FIELDS, NOT_YET_BILLED if only_pending else (), horizon_us)
 
     def read_many(self, trace_ids: Sequence[str], from_us: int) -> Page:
         """The rows of at most 100 traces by id, with the cost of every observation since from_us."""
@@ -109,15 +121,18 @@ class TracesSource:
             found += self.read_many([trace.trace_id for trace in chunk], earliest_us - CONFIRM_LOOKBACK_US).traces
         return found
 
-    def lookup(self, from_us: int, to_us: int) -> Lookup:
+    def lookup(self, from_us: int, to_us: int, horizon_us: int | None = None) -> Lookup:
         """Answers that the trace list does not carry, for the traces of one range."""
-        unpriced = self._walk(from_us, to_us, "core", TOKENS_WITHOUT_COST)
-        scored = self._walk(from_us, to_us, "core", MARKED_BY_SCORE)
+        unpriced = self._walk(from_us, to_us, "core", TOKENS_WITHOUT_COST, horizon_us)
+        scored = self._walk(from_us, to_us, "core", MARKED_BY_SCORE, horizon_us)
         return Lookup(IdStream(unpriced), IdStream(scored))
 
-    def _walk(self, from_us: int, to_us: int, fields: str, filters: Sequence[Filter]) -> Iterator[Page]:
+    def _walk(
+        self, from_us: int, to_us: int, fields: str, filters: Sequence[Filter], horizon_us: int | None = None
+    ) -> Iterator[Page]:
         width_us = self._window_us_max or max(to_us - from_us, 1)
-        window = _Window(from_us, min(from_us + width_us, to_us), width_us)
+        window = _Window(from_us, to_us, to_us, to_us if horizon_us is None else min(horizon_us, to_us), width_us)
+        window.open(from_us)
         while window.start_us < to_us:
             try:
                 page = self._ask(window.start_us, window.end_us, window.page, fields, filters)
@@ -125,7 +140,7 @@ class TracesSource:
                 _shrink(window)
                 continue
             if page.rows == 0:
-                _next_window(window, to_us, self._window_us_max)
+                _next_window(window, self._window_us_max)
                 continue
             yield page
             yield from self._advance(window, page, fields, filters)
@@ -217,22 +232,20 @@ def _edges(page: Page) -> tuple[int | None, int | None]:
 def _shrink(window: _Window) -> None:
     """Halve what is left of a window that was too large to answer; go on from the last row read."""
     resume_us = window.last_us if window.last_us is not None else window.start_us
-    width_us = (window.end_us - resume_us) // 2
-    if width_us < WINDOW_US_MIN:
+    end_us = min(window.end_us, window.horizon_us) if resume_us < window.horizon_us else window.end_us
+    window.width_us = (end_us - resume_us) // 2
+    if window.width_us < WINDOW_US_MIN:
         raise TooMuch(
             f"the server cannot answer even one minute of traces at {format_time(resume_us)}. "
             "Ask its operator for more memory or a longer query time-out, then run again."
         )
-    window.width_us = width_us
-    window.end_us = resume_us + width_us
-    window.restart(resume_us)
+    window.open(resume_us)
 
 
-def _next_window(window: _Window, to_us: int, width_us_max: int | None) -> None:
+def _next_window(window: _Window, width_us_max: int | None) -> None:
     """Go to the next window; after a shrink, dare one twice as wide again."""
     window.width_us = min(window.width_us * 2, width_us_max or window.width_us * 2)
-    window.restart(window.end_us)
-    window.end_us = min(window.start_us + window.width_us, to_us)
+    window.open(window.end_us)
 
 
 def _version_key(version: str) -> tuple[int, ...]:

@@ -1,17 +1,17 @@
 """Client script for langfuse 3.15 and 4.18, which send OpenTelemetry spans: traces one call, marks it, reads back.
 
-Usage: python langfuse_otel.py write|mark|read TRACE_ID. Base URL and keys come from the environment.
+Usage: python langfuse_otel.py TRACE_ID. Base URL and keys come from the environment.
 Prints JSON: what the SDK itself made of the answers.
 """
 
 import datetime
 import json
 import sys
+from importlib.metadata import version
 
 import langfuse
-from langfuse import Langfuse
 
-MAJOR_VERSION = int(langfuse.version.__version__.split(".")[0])
+MAJOR_VERSION = int(version("langfuse").split(".")[0])
 TAGS = ["sdk", "billing:pending"]
 
 
@@ -52,9 +52,7 @@ def mark(client, trace_id):
 
     body = TraceBody(id=trace_id, tags=["billing:processed"], metadata={"billing_status": "processed"})
     now = datetime.datetime.now(datetime.UTC).isoformat()
-    result = client.api.ingestion.batch(
-        batch=[IngestionEvent_TraceCreate(id=f"mark-{trace_id}", timestamp=now, body=body)]
-    )
+    client.api.ingestion.batch(batch=[IngestionEvent_TraceCreate(id=f"mark-{trace_id}", timestamp=now, body=body)])
     client.create_score(
         score_id=f"{trace_id}-mark",
         trace_id=trace_id,
@@ -63,7 +61,6 @@ def mark(client, trace_id):
         data_type="CATEGORICAL",
     )
     client.flush()
-    return {"successes": len(result.successes), "errors": len(result.errors)}
 
 
 def read(client, trace_id):
@@ -79,4 +76,8 @@ def read(client, trace_id):
 
 
 if __name__ == "__main__":
-    print(json.dumps({"write": write, "mark": mark, "read": read}[sys.argv[1]](Langfuse(), sys.argv[2])))
+    client, trace_id = langfuse.Langfuse(), sys.argv[1]
+    write(client, trace_id)
+    before = read(client, trace_id)
+    mark(client, trace_id)
+    print(json.dumps({"before": before, "after": read(client, trace_id)}))

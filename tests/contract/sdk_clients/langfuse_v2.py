@@ -1,6 +1,6 @@
 """Client script for langfuse 2.60: traces one call, marks the trace as the product's users do, reads back.
 
-Usage: python langfuse_v2.py write|mark|read TRACE_ID. Base URL and keys come from the environment.
+Usage: python langfuse_v2.py TRACE_ID. Base URL and keys come from the environment.
 Prints JSON: what the SDK itself made of the answers.
 """
 
@@ -46,9 +46,13 @@ def read(client, trace_id):
         "listed": [[row.id, row.total_cost, row.tags, row.metadata] for row in listed],
         "observations": sorted([one.name, one.calculated_total_cost] for one in detail.observations),
         "scores": [[score.name, score.string_value] for score in detail.scores],
+        "signed_in": client.auth_check(),
     }
 
 
 if __name__ == "__main__":
-    langfuse = Langfuse()
-    print(json.dumps({"write": write, "mark": mark, "read": read}[sys.argv[1]](langfuse, sys.argv[2])))
+    client, trace_id = Langfuse(), sys.argv[1]
+    write(client, trace_id)
+    before = read(client, trace_id)
+    mark(client, trace_id)
+    print(json.dumps({"before": before, "after": read(client, trace_id)}))

@@ -1,3 +1,4 @@
+-- entries_of: the lines of one trace, with the meter events that cover them.
 select e.*, m.state, m.credits, m.timestamp_s, m.attempt, m.answered_at_us, m.answer, m.carry_before_micros, m.carry_after_micros,
        m.entries_micros
   from entry as e

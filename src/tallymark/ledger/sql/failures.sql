@@ -1,3 +1,4 @@
+-- failures: traces of a run whose money is neither accepted nor in doubt, and the meter's last answer.
 select t.trace_id, m.state, m.answer
   from trace as t
   join entry as e on e.project_id = t.project_id and e.trace_id = t.trace_id

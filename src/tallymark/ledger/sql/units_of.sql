@@ -1,3 +1,4 @@
+-- units_of: the newest reading of each usage unit of a trace.
 select unit_id, cost_usd, duration_s, tokens, model, problem
   from unit
  where project_id = :project_id and trace_id = :trace_id

@@ -32,11 +32,9 @@ class RateLimit:
             ends_us, count = now_us + MINUTE_US, 0
         self._windows[project_id, bucket] = (ends_us, count + 1)
         limit = self._limits[bucket]
-        return (
-            _too_many(limit, ends_us, now_us, f"Rate limit exceeded for {request_line}.{advice}")
-            if (limit - count - 1 < 1)
-            else None
-        )
+        if limit - count - 1 >= 1:
+            return None
+        return _too_many(limit, ends_us, now_us, f"Rate limit exceeded for {request_line}.{advice}")
 
 
 def _too_many(limit: int, ends_us: int, now_us: int, message: str) -> Response:

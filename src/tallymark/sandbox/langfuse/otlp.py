@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from tallymark.core.clock import format_time
-from tallymark.sandbox.wire import Response
+from tallymark.sandbox.wire import Request, Response
 
 from .answers import Refusal, json_answer
 from .calls import Call
@@ -74,7 +74,7 @@ class Span:
 
 def export_traces(call: Call) -> Response:
     """Accept an export in JSON or protobuf. A reply with a body is an internal job: nothing for clients (item 33)."""
-    spans = list(_spans(_decoded(call)))
+    spans = read_spans(call.request)
     if not spans:
         return json_answer(200, {})
     call.store.write(partial(write_spans, call.data, spans))
@@ -82,28 +82,29 @@ def export_traces(call: Call) -> Response:
     return json_answer(200, {"name": "otel-ingestion-job", "data": job})
 
 
-def _decoded(call: Call) -> Any:
-    content_type = call.request.headers.get("content-type", "")
-    if "json" in content_type:
+def read_spans(request: Request) -> list[Span]:
+    """The spans of an export. Raises Refusal for bad JSON; bad protobuf is taken without a word (observed item 33)."""
+    content_type = request.headers.get("content-type", "")
+    if "protobuf" in content_type:
         try:
-            return msgspec.json.decode(call.request.body)
-        except msgspec.DecodeError:
-            raise Refusal(json_answer(400, {"error": "Failed to parse OTel JSON Trace"})) from None
-    if "protobuf" not in content_type:
+            return list(_spans(read_export_request(request.body)))
+        except (ValueError, RecursionError):
+            return []
+    if "json" not in content_type:
         raise Refusal(json_answer(400, {"error": "Invalid content type"}))
     try:
-        return read_export_request(call.request.body)
-    except ValueError:
-        return {}  # bad protobuf is taken without a word (facts/langfuse-observed.md item 33)
+        return list(_spans(msgspec.json.decode(request.body)))
+    except (ValueError, TypeError, RecursionError):
+        raise Refusal(json_answer(400, {"error": "Failed to parse OTel JSON Trace"})) from None
 
 
 def _spans(export: Any) -> Iterator[Span]:
     for resource_spans in _items(export, "resourceSpans"):
         resource = _attributes(resource_spans.get("resource"))
         for scope_spans in _items(resource_spans, "scopeSpans"):
-            scope = _scope(scope_spans.get("scope") or {})
-            for span in _items(scope_spans, "spans"):
-                yield _span(span, resource, scope)
+            scope = _scope(scope_spans.get("scope"))
+            spans = (_span(span, resource, scope) for span in _items(scope_spans, "spans"))
+            yield from (span for span in spans if span.trace_id and span.span_id)
 
 
 def _items(holder: Any, name: str) -> list[dict[str, Any]]:
@@ -111,16 +112,17 @@ def _items(holder: Any, name: str) -> list[dict[str, Any]]:
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
-def _scope(scope: Mapping[str, Any]) -> dict[str, Any]:
+def _scope(given: Any) -> dict[str, Any]:
+    scope = given if isinstance(given, Mapping) else {}
     return {"name": scope.get("name"), "version": scope.get("version"), "attributes": _attributes(scope)}
 
 
 def _span(span: Mapping[str, Any], resource: Mapping[str, Any], scope: Mapping[str, Any]) -> Span:
     return Span(
-        trace_id=span.get("traceId") or "",
-        span_id=span.get("spanId") or "",
-        parent_id=span.get("parentSpanId") or None,
-        name=span.get("name") or "",
+        trace_id=str(span.get("traceId", "")),
+        span_id=str(span.get("spanId", "")),
+        parent_id=str(span.get("parentSpanId") or "") or None,
+        name=str(span.get("name", "")),
         start_us=int(span.get("startTimeUnixNano") or 0) // 1000,
         end_us=int(span.get("endTimeUnixNano") or 0) // 1000,
         attributes=_attributes(span),
@@ -130,17 +132,19 @@ def _span(span: Mapping[str, Any], resource: Mapping[str, Any], scope: Mapping[s
 
 
 def _attributes(holder: Any) -> dict[str, Any]:
-    return {item.get("key", ""): _plain(item.get("value") or {}) for item in _items(holder, "attributes")}
+    return {str(item.get("key")): _plain(item.get("value")) for item in _items(holder, "attributes")}
 
 
-def _plain(value: Mapping[str, Any]) -> Any:
+def _plain(value: Any) -> Any:
     """An AnyValue as a JSON value."""
+    if not isinstance(value, Mapping):
+        return None
     if "intValue" in value:
         return int(value["intValue"])
     if "arrayValue" in value:
         return [_plain(item) for item in _items(value["arrayValue"], "values")]
     if "kvlistValue" in value:
-        return {item.get("key", ""): _plain(item.get("value") or {}) for item in _items(value["kvlistValue"], "values")}
+        return {str(item.get("key")): _plain(item.get("value")) for item in _items(value["kvlistValue"], "values")}
     return next(iter(value.values()), None)
 
 

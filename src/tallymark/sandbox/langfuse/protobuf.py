@@ -110,23 +110,24 @@ def _any_value(fields: Fields) -> dict[str, Any]:
     return {}
 
 
-def _double(bits: int) -> float:
-    value: float = struct.unpack("<d", bits.to_bytes(8, "little"))[0]
+def _double(raw: int | bytes) -> float:
+    value: float = struct.unpack("<d", _integer(raw).to_bytes(8, "little"))[0]
     return value
 
 
-def _signed(bits: int) -> int:
+def _signed(raw: int | bytes) -> int:
+    bits = _integer(raw)
     return bits - 2**64 if bits >= 2**63 else bits
 
 
-_ANY_VALUE: tuple[tuple[int, str, Callable[[Any], Any]], ...] = (
-    (1, "stringValue", lambda raw: raw.decode()),
+_ANY_VALUE: tuple[tuple[int, str, Callable[[int | bytes], Any]], ...] = (
+    (1, "stringValue", lambda raw: _bytes(raw).decode()),
     (2, "boolValue", bool),
     (3, "intValue", _signed),
     (4, "doubleValue", _double),
-    (5, "arrayValue", lambda raw: {"values": _messages(read_fields(raw), 1, _any_value)}),
-    (6, "kvlistValue", lambda raw: {"values": _messages(read_fields(raw), 1, _key_value)}),
-    (7, "bytesValue", lambda raw: raw.hex()),
+    (5, "arrayValue", lambda raw: {"values": _messages(read_fields(_bytes(raw)), 1, _any_value)}),
+    (6, "kvlistValue", lambda raw: {"values": _messages(read_fields(_bytes(raw)), 1, _key_value)}),
+    (7, "bytesValue", lambda raw: _bytes(raw).hex()),
 )
 
 
@@ -137,6 +138,12 @@ def _messages(fields: Fields, number: int, read: Callable[[Fields], dict[str, An
 def _bytes(raw: int | bytes) -> bytes:
     if isinstance(raw, int):
         raise ValueError("a protobuf message was expected, a number came")
+    return raw
+
+
+def _integer(raw: int | bytes) -> int:
+    if isinstance(raw, bytes):
+        raise ValueError("a protobuf number was expected, bytes came")
     return raw
 
 

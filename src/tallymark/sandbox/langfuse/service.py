@@ -234,7 +234,9 @@ class SandboxLangfuse:
         """
         with self._lock:
             data, now_us = self._store.data(project_id), self._store.clock.now_us()
-            moment = Moment(now_us, now_us, now_us)
+            # As if it had been sent when it happened: whatever is written from now on is newer.
+            sent_us = parse_time(trace["timestamp"]) if "timestamp" in trace else now_us
+            moment = Moment(sent_us, now_us, now_us)
             row = data.write_trace(trace["id"], trace, moment)
             row.bookmarked = bool(trace.get("bookmarked"))
             for index, body in enumerate(observations):

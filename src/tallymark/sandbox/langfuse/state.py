@@ -224,7 +224,7 @@ def _usage_and_cost(body: Mapping[str, Any]) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if units:
         changes["usage"] = {**units, "total": units.get("total", sum(units.values()))}
-    if given := {key: value for key, value in cost.items() if value is not None}:
+    if given := {key: value for key, value in cost.items() if isinstance(value, int | float)}:
         changes["cost_usd"] = given
     return changes
 

@@ -1,0 +1,65 @@
+"""The jobs that are tallymark's: a sync, its collecting alone, and its sending alone; settings from the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from tallymark import config
+from tallymark.flows.collect import collect as collect_flow
+from tallymark.flows.collect import range_of
+from tallymark.flows.progress import quiet
+from tallymark.flows.send import send as send_flow
+from tallymark.flows.stations import Stations, open_stations
+from tallymark.flows.sync import coverage_after, decider_of, purpose_of, start_run
+from tallymark.flows.sync import sync as sync_flow
+
+from .child import Counts
+
+
+def sync() -> Callable[[], Counts]:
+    """One `tallymark.sync`."""
+    return _sync
+
+
+def _sync() -> Counts:
+    summary = sync_flow(config.load(None, os.environ))
+    return {
+        "fetched": summary.fetched,
+        "processed": summary.processed,
+        "meter_events": summary.meter_events.accepted,
+        "marks": summary.marks.written,
+        "requests": summary.requests.langfuse,
+    }
+
+
+def collect() -> Callable[[], Counts]:
+    """Reading, rating and the ledger, without sending or marking, on a ledger that is opened in the measured time."""
+    return _collect
+
+
+def _collect() -> Counts:
+    with open_stations(config.load(None, os.environ), dry_run=False) as stations:
+        return _collect_all(stations)
+
+
+def _collect_all(stations: Stations) -> Counts:
+    (project,) = stations.projects
+    run = start_run(stations, "sync")
+    span = range_of(run.now_us - stations.config.lookback_us, None, run.now_us, stations.config.settle_us)
+    coverage = coverage_after(stations, project, purpose_of(False), span)
+    decider = decider_of(stations, run, False)
+    collected = collect_flow(project.source, stations.ledger, decider, run, span, coverage, quiet)
+    return {"traces": collected.read, "requests": stations.requests["langfuse"]}
+
+
+def send() -> Callable[[], Counts]:
+    """Gathering and sending what the ledger owes, through the official SDK."""
+    return _send
+
+
+def _send() -> Counts:
+    with open_stations(config.load(None, os.environ), dry_run=False) as stations:
+        run = start_run(stations, "sync")
+        sent = send_flow(stations.ledger, stations.meter, run, stations.clock, quiet)
+        return {"meter_events": sent.answers.total()}
