@@ -86,8 +86,8 @@ class NewEntry:
 class Decision:
     """What is to be stored of one trace, and how this run counts it.
 
-    `result` is PROCESSED or a Reason. `worth_micros` is None when nothing about the trace changed: then only the
-    fact that it was read is stored.
+    `result` is PROCESSED or a Reason; `result_before` is the one of an earlier reading in the same run, '' if there was
+    none. `worth_micros` is None when nothing about the trace changed: then only the fact that it was read is stored.
     """
 
     trace: Trace
@@ -105,7 +105,7 @@ class Decision:
     untagged: bool = False
     healed: bool = False
     adjusted: bool = False
-    first_in_run: bool = True
+    result_before: str = ""
 
 
 def attributes_text(trace: Trace) -> str:

@@ -17,6 +17,7 @@ class Unit:
 
     `cost_usd` is what Langfuse reports, exact; None means unknown (never 0). `duration_s` is in seconds.
     `tokens` is None where the source cannot tell. `problem` says what is wrong with the numbers, if anything.
+    `start_us`, `end_us` and `updated_us` are known of observations only.
     """
 
     unit_id: str
@@ -25,6 +26,9 @@ class Unit:
     tokens: int | None = None
     model: str | None = None
     problem: str | None = None
+    start_us: int | None = None
+    end_us: int | None = None
+    updated_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,8 @@ class Trace:
 
     `attributes` are only those metadata keys that billing reads, as text. `unpriced` is the source's own word that
     tokens were used and no cost is known. `marked` says how the trace claims to be processed: "metadata", "tag",
-    "metadata,tag", "score", or "" for not at all.
+    "metadata,tag", "score", or "" for not at all. `root_seen` is false while the observation that may name the customer
+    has not arrived.
     """
 
     project_id: str
@@ -52,6 +57,7 @@ class Trace:
     attributes: Mapping[str, str] = field(default_factory=dict)
     unpriced: bool = False
     marked: str = ""
+    root_seen: bool = True
 
 
 class Reason(StrEnum):

@@ -140,7 +140,7 @@ def to_trace(row: TraceRow) -> Trace:
         bookmarked=row.bookmarked,
         tags=tuple(tag for tag in row.tags if tag in (PENDING_TAG, PROCESSED_TAG)),
         attributes=attributes,
-        marked=_marked(row.tags, attributes),
+        marked=marked_by(row.tags, attributes),
     )
 
 
@@ -151,7 +151,8 @@ def _unit_of(row: TraceRow) -> Unit:
     return Unit(WHOLE_TRACE, row.totalCost, row.latency)
 
 
-def _marked(tags: list[str], attributes: dict[str, str]) -> str:
+def marked_by(tags: list[str], attributes: dict[str, str]) -> str:
+    """How a trace claims to be processed: by metadata, by tag, by both, or not at all ("")."""
     by_metadata = attributes.get("billing_status", "").lower() == "processed"
     by_tag = PROCESSED_TAG in tags
     return "metadata,tag" if by_metadata and by_tag else "metadata" if by_metadata else "tag" if by_tag else ""

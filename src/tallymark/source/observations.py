@@ -1,0 +1,254 @@
+"""The observations generation: GET /v2/observations by cursor, 1,000 a page, grouped by trace. Never the group `io`.
+
+Facts: facts/langfuse.md sections 2.2 and 12, facts/langfuse-observed.md items 25-27. A window is read from its newest
+observation to its oldest, so a trace's root comes last; pages are stored as they come and decided when the window ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from ..core.clock import DAY_US, format_time, from_datetime
+from ..core.credits import EXACT
+from ..core.readings import Reading, merge
+from ..core.types import Unit
+from ..errors import Garbled
+from ..remote.langfuse import LangfuseClient
+from .rows import PENDING_TAG, PROCESSED_TAG, Metadata, attributes_of, marked_by
+
+PAGE_ROWS = 1000
+FIELDS = "core,basic,time,metadata,model,usage,trace_context"
+WINDOW_US = 2 * DAY_US
+# Ids of one request: a hundred of 32 hex digits stay well below the length that servers take in a URL.
+IDS_MAX = 100
+EXPANDED = ",".join(Metadata.__struct_fields__)
+
+
+class ObservationRow(msgspec.Struct):
+    """One row of GET /v2/observations; unset strings come as ''."""
+
+    id: str
+    traceId: str  # noqa: N815 - Langfuse's own names
+    projectId: str  # noqa: N815
+    startTime: datetime  # noqa: N815
+    endTime: datetime | None = None  # noqa: N815
+    parentObservationId: str | None = None  # noqa: N815
+    traceName: str | None = None  # noqa: N815
+    version: str | None = None
+    release: str | None = None
+    environment: str | None = None
+    bookmarked: bool = False
+    public: bool = False
+    userId: str | None = None  # noqa: N815
+    sessionId: str | None = None  # noqa: N815
+    updatedAt: datetime | None = None  # noqa: N815
+    model: str | None = None
+    usageDetails: dict[str, Decimal | None] | None = None  # noqa: N815
+    costDetails: dict[str, Decimal | None] | None = None  # noqa: N815
+    tags: list[str] | None = None
+    metadata: Metadata | str | list[Any] | int | float | bool | None = None
+
+
+class _Meta(msgspec.Struct):
+    cursor: str | None = None
+
+
+class _Page(msgspec.Struct):
+    data: list[ObservationRow]
+    meta: _Meta
+
+
+class _RawPage(msgspec.Struct):
+    data: list[msgspec.Raw]
+    meta: _Meta
+
+
+class _Identity(msgspec.Struct):
+    id: str
+    traceId: str  # noqa: N815
+    projectId: str  # noqa: N815
+    startTime: datetime  # noqa: N815
+
+
+class ObservationPage(msgspec.Struct):
+    """One page, grouped by trace. `unreadable` says what is wrong with rows that have no identity."""
+
+    readings: list[Reading]
+    rows: int
+    cursor: str | None
+    unreadable: list[str]
+
+
+_decode_page = msgspec.json.Decoder(_Page).decode
+_decode_raw_page = msgspec.json.Decoder(_RawPage).decode
+_decode_row = msgspec.json.Decoder(ObservationRow).decode
+_decode_identity = msgspec.json.Decoder(_Identity).decode
+
+
+class ObservationsSource:
+    """Reads the observations of one project from a Langfuse server of v4."""
+
+    generation = "observations"
+
+    def __init__(self, client: LangfuseClient, window_us_max: int | None = None) -> None:
+        self._client = client
+        self._window_us = window_us_max or WINDOW_US
+
+    def windows(self, from_us: int, to_us: int) -> Iterator[tuple[int, int]]:
+        """Cut a range into the windows that are read and decided one after the other, the oldest first."""
+        start_us = from_us
+        while start_us < to_us:
+            end_us = min(start_us + self._window_us, to_us)
+            yield start_us, end_us
+            start_us = end_us
+
+    def read(self, from_us: int, to_us: int, only_pending: bool = False) -> Iterator[ObservationPage]:
+        """Pages of observations that start in from_us <= start < to_us, the newest first."""
+        query = [("fromStartTime", format_time(from_us)), ("toStartTime", format_time(to_us))]
+        filters = [_tagged_pending()] if only_pending else []
+        return self._walk(query, filters)
+
+    def read_traces(self, trace_ids: Sequence[str]) -> Iterator[ObservationPage]:
+        """Pages of every observation of some traces, whenever it started."""
+        for at in range(0, len(trace_ids), IDS_MAX):
+            ids = list(trace_ids[at : at + IDS_MAX])
+            yield from self._walk(
+                [], [{"type": "stringOptions", "column": "traceId", "operator": "any of", "value": ids}]
+            )
+
+    def _walk(self, query: list[tuple[str, str]], filters: list[dict[str, object]]) -> Iterator[ObservationPage]:
+        asked = [*query, ("fields", FIELDS), ("expandMetadata", EXPANDED), ("limit", str(PAGE_ROWS))]
+        if filters:
+            asked.append(("filter", msgspec.json.encode(filters).decode()))
+        cursor: str | None = None
+        while True:
+            more = [("cursor", cursor)] if cursor else []
+            page = self._client.get("/api/public/v2/observations", [*asked, *more], decode_page)
+            if page.rows:
+                yield page
+            if page.cursor is None or not page.rows:
+                return
+            if page.cursor == cursor:
+                raise Garbled(
+                    f"{self._client.base_url} gave the same cursor twice; its list of observations never ends."
+                )
+            cursor = page.cursor
+
+
+def _tagged_pending() -> dict[str, object]:
+    return {"type": "arrayOptions", "column": "tags", "operator": "any of", "value": [PENDING_TAG]}
+
+
+def decode_page(body: bytes) -> ObservationPage:
+    """Decode a page. One bad row never spoils the others: it becomes a unit with a problem.
+
+    Raises msgspec.MsgspecError if the body is no page at all.
+    """
+    try:
+        page = _decode_page(body)
+    except msgspec.ValidationError:
+        return _decode_row_by_row(body)
+    return ObservationPage(group(map(to_reading, page.data)), len(page.data), page.meta.cursor, [])
+
+
+def _decode_row_by_row(body: bytes) -> ObservationPage:
+    page = _decode_raw_page(body)
+    readings: list[Reading] = []
+    unreadable: list[str] = []
+    for raw in page.data:
+        try:
+            readings.append(to_reading(_decode_row(raw)))
+        except msgspec.ValidationError as error:
+            _keep_bad_row(raw, str(error), readings, unreadable)
+    return ObservationPage(group(iter(readings)), len(page.data), page.meta.cursor, unreadable)
+
+
+def _keep_bad_row(raw: msgspec.Raw, problem: str, readings: list[Reading], unreadable: list[str]) -> None:
+    try:
+        row = _decode_identity(raw)
+        start_us = from_datetime(row.startTime)
+        unit = Unit(row.id, None, None, start_us=start_us, problem=f"the row is not as Langfuse sends it: {problem}")
+        readings.append(Reading(row.projectId, row.traceId, start_us, (unit,)))
+    except (msgspec.ValidationError, ValueError):
+        unreadable.append(problem)
+
+
+def group(readings: Iterator[Reading]) -> list[Reading]:
+    """One reading for each trace, in the order in which the traces were met."""
+    found: dict[tuple[str, str], Reading] = {}
+    for reading in readings:
+        key = reading.project_id, reading.trace_id
+        found[key] = merge(found[key], reading) if key in found else reading
+    return list(found.values())
+
+
+def to_reading(row: ObservationRow) -> Reading:
+    """What one observation says of its trace. The synthetic row `t-<trace id>` is no usage (facts/langfuse.md 2.2)."""
+    attributes = attributes_of(row.metadata) if isinstance(row.metadata, Metadata) else {}
+    tags = row.tags or []
+    synthetic = row.id == f"t-{row.traceId}"
+    start_us = _milliseconds(row.startTime)
+    return Reading(
+        row.projectId,
+        row.traceId,
+        start_us,
+        () if synthetic else (_unit_of(row, start_us),),
+        root_seen=synthetic or not row.parentObservationId,
+        dated_by_trace=synthetic,
+        name=row.traceName or None,
+        user_id=row.userId or None,
+        session_id=row.sessionId or None,
+        release=row.release or None,
+        version=row.version or None,
+        environment=row.environment or "default",
+        public=row.public,
+        bookmarked=row.bookmarked,
+        tags=tuple(sorted({tag for tag in tags if tag in (PENDING_TAG, PROCESSED_TAG)})),
+        attributes=attributes,
+        marked=marked_by(tags, attributes),
+    )
+
+
+def _unit_of(row: ObservationRow, start_us: int) -> Unit:
+    usage, costs = row.usageDetails or {}, row.costDetails or {}
+    end_us = _milliseconds(row.endTime) if row.endTime is not None else None
+    return Unit(
+        row.id,
+        cost_of(costs),
+        None,
+        tokens=tokens_of(usage),
+        model=row.model or None,
+        start_us=start_us,
+        end_us=end_us,
+        updated_us=from_datetime(row.updatedAt) if row.updatedAt is not None else 0,
+    )
+
+
+def cost_of(costs: dict[str, Decimal | None]) -> Decimal | None:
+    """The cost of an observation: `total`, else the sum of the parts, else unknown (facts/langfuse.md section 12)."""
+    if costs.get("total") is not None:
+        return costs["total"]
+    parts = [cost for cost in costs.values() if cost is not None]
+    total = Decimal(0)
+    for part in parts:
+        total = EXACT.add(total, part)
+    return total if parts else None
+
+
+def tokens_of(usage: dict[str, Decimal | None]) -> int:
+    """The tokens of an observation: `total`, else the sum of the parts."""
+    total = usage.get("total")
+    if total is None:
+        total = sum((part for part in usage.values() if part is not None), Decimal(0))
+    return int(total) if total.is_finite() else 0
+
+
+def _milliseconds(moment: datetime) -> int:
+    """Whole milliseconds, as the legacy generation keeps times: both generations must give the same durations."""
+    at_us = from_datetime(moment)
+    return at_us - at_us % 1000
