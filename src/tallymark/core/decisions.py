@@ -107,6 +107,11 @@ class Decision:
     adjusted: bool = False
     result_before: str = ""
 
+    @property
+    def first_in_run(self) -> bool:
+        """Whether this is the run's first reading of the trace."""
+        return not self.result_before
+
 
 def attributes_text(trace: Trace) -> str:
     """What rating reads from a trace's metadata, as JSON text; our own marks are no part of it."""

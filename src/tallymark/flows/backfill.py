@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -19,7 +20,7 @@ from .collect import Collected, collect, range_of
 from .mark import KEPT
 from .progress import Progress, quiet
 from .stations import Project, Stations, open_stations
-from .summary import Requests, zeros
+from .summary import Requests, count_reasons, zeros
 from .sync import decider_of, remember_project, start_run
 
 ROWS = 1000
@@ -153,12 +154,11 @@ def _fill(
     tagged: Sequence[tuple[int, int]],
     untagged_lately: int,
 ) -> None:
-    for result, _, traces in stations.ledger.count_results(run.run_id):
-        summary.fetched += traces
-        if result == PROCESSED:
-            summary.owed += traces
-        else:
-            (summary.skipped if result in summary.skipped else summary.held)[result] += traces
+    results = sum((each.results for each in collected), Counter[str]())
+    count_reasons(summary.skipped, results)
+    count_reasons(summary.held, results)
+    summary.owed = results[PROCESSED]
+    summary.fetched = results.total()
     unreadable = sum(len(each.unreadable) for each in collected)
     summary.fetched += unreadable
     summary.failed = unreadable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -44,19 +45,29 @@ def range_of(from_us: int, to_us: int | None, now_us: int, settle_us: int) -> Ra
 
 @dataclass(slots=True)
 class Collected:
-    """What collecting counted besides the results that the ledger counts."""
+    """What collecting counted: distinct traces by result, and what else was noticed.
 
-    read: int = 0
+    Counted here and not by the ledger, where another run may read the same traces a moment later.
+    """
+
+    results: Counter[str] = field(default_factory=Counter)
     adjusted: int = 0
     healed: int = 0
     untagged: int = 0
     unreadable: list[str] = field(default_factory=list)
     project_ids: set[str] = field(default_factory=set)
 
+    @property
+    def read(self) -> int:
+        """How many distinct traces were read."""
+        return self.results.total()
+
     def count(self, decisions: Sequence[Decision]) -> None:
         """Add a batch."""
         for decision in decisions:
-            self.read += decision.first_in_run
+            self.results[decision.result] += 1
+            if not decision.first_in_run:
+                self.results[decision.result_before] -= 1
             self.adjusted += decision.adjusted
             self.healed += decision.healed
             self.untagged += decision.untagged

@@ -56,7 +56,7 @@ class Decider:
         if known is None or known.last_run_id != self.run_id:
             return decision
         result = known.result if decision.worth_micros is None else decision.result
-        return replace(decision, first_in_run=False, result=result, untagged=False, healed=False)
+        return replace(decision, result_before=known.result, result=result, untagged=False, healed=False)
 
     def _decide(self, trace: Trace, known: Known | None) -> Decision:
         if known is not None and known.outcome == Outcome.BILLED:
@@ -112,6 +112,9 @@ class Decider:
         worth = sum(amounts.values())
         if worth == known.billed_micros or (worth < known.billed_micros and not self._may_shrink(trace, known)):
             return self._unchanged_money(trace, known)
+        if worth > known.billed_micros and is_too_old(known.timestamp_us, self.now_us):
+            # The charge stays as it is; what came later is told by every run that reads it, and never sent.
+            return replace(self._unchanged_money(trace, known), result=Reason.TOO_OLD)
         return self._adjust(trace, known, rated, amounts)
 
     def _rate_as_billed(self, trace: Trace, known: Known) -> Rated | None:

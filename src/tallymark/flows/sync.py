@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -130,11 +131,13 @@ def _span(stations: Stations, project: Project, request: Request, now_us: int) -
 
 
 def coverage_after(stations: Stations, project: Project, purpose: str, span: Range) -> Coverage | None:
-    """What is covered when a range is read; None if it leaves a gap behind what was covered before."""
+    """What is covered when a range is read; None if that is nothing, or leaves a gap behind what was covered before."""
     before = stations.ledger.coverage(project.source_key, purpose)
     to_us = min(span.to_us, span.settled_us)
+    if to_us <= span.from_us:
+        return None
     if before is None:
-        return Coverage(project.source_key, purpose, span.from_us, max(span.from_us, to_us))
+        return Coverage(project.source_key, purpose, span.from_us, to_us)
     if span.from_us > before.to_us or to_us < before.to_us:
         return None
     return Coverage(project.source_key, purpose, min(before.from_us, span.from_us), to_us)
@@ -188,7 +191,8 @@ def _fill(
     marked: Sequence[Marked],
 ) -> None:
     ledger = stations.ledger
-    summary.count_results(ledger.count_results(run.run_id))
+    results = sum((each.results for each in collected), Counter[str]())
+    summary.count_results(results, ledger.unpaid(run.run_id))
     unreadable = [problem for each in collected for problem in each.unreadable]
     summary.fetched += len(unreadable)
     summary.failed += len(unreadable)

@@ -402,9 +402,9 @@ class Ledger:
 
     # --- reading
 
-    def count_results(self, run_id: str) -> list[tuple[str, str, int]]:
-        """How the traces that a run read end: (result, money, traces)."""
-        return [(row["result"], row["money"], row["traces"]) for row in self._db.rows("count_results", run_id=run_id)]
+    def unpaid(self, run_id: str) -> dict[str, int]:
+        """How many processed traces, last read by a run, have money that is "open" or "in_doubt" still."""
+        return {row["money"]: row["traces"] for row in self._db.rows("unpaid", run_id=run_id)}
 
     def failures(self, run_id: str, limit: int) -> list[tuple[str, str]]:
         """Traces of a run whose money was not accepted, and the meter's last answer."""
