@@ -154,7 +154,8 @@ def _collect(
     else:
         coverage = coverage_after(stations, project, purpose_of(request.only_pending), span)
         collected = collect(source, ledger, decider, run, span, coverage, progress)
-        for project_id in collected.project_ids:
+        known_id = ledger.fact(f"project {project.source_key}")
+        for project_id in {*collected.project_ids, *([known_id] if known_id else [])}:
             revisit_held(source, ledger, decider, run, project_id, collected)
     remember_project(stations, project, collected)
     return collected
