@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from langfuse import Langfuse
     from opentelemetry.sdk.trace import TracerProvider
 
-ROUNDS = 15
-CALLS = 20
-CALLS_AT_ONCE = 100
+ROUNDS = 60
+CALLS = 5
+CALLS_AT_ONCE = 20
 MODEL_SECONDS = 0.005
 ADDED_RATIO_MAX = 1.05
 

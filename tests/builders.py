@@ -4,7 +4,8 @@ from dataclasses import replace
 from decimal import Decimal
 
 from tallymark import config
-from tallymark.core.clock import MINUTE_US, SECOND_US, format_time, parse_time
+from tallymark.core.clock import HOUR_US, MINUTE_US, SECOND_US, format_time, parse_time
+from tallymark.core.decisions import Known, MarkState, Outcome, attributes_text
 from tallymark.core.types import WHOLE_TRACE, Trace, Unit
 from tallymark.sandbox.langfuse import DEFAULT_PROJECT
 
@@ -57,3 +58,35 @@ def settings_for(tmp_path, **changes):
     """Settings for a ledger in a folder and no server at all."""
     keys = {"LANGFUSE_PUBLIC_KEY": "pk-lf-x", "LANGFUSE_SECRET_KEY": "sk-lf-x", "STRIPE_SECRET_KEY": "sk_test_x"}
     return config.load(None, {**keys, "BILLING_LEDGER_URL": f"sqlite:///{tmp_path / 'ledger.sqlite3'}", **changes})
+
+
+def known_of(trace, **changes):
+    """What the ledger knows of a trace that an earlier run billed and marked an hour ago."""
+    return Known(
+        **{
+            "timestamp_us": trace.timestamp_us,
+            "outcome": Outcome.BILLED,
+            "reason": "",
+            "detail": "",
+            "result": "processed",
+            "last_run_id": "run-1",
+            "decision_digest": "settings",
+            "customer_id": "cus_1",
+            "found_by": "metadata",
+            "worth_micros": CREDITS_OF_A_TRACE * CREDIT_MICROS,
+            "billed_micros": CREDITS_OF_A_TRACE * CREDIT_MICROS,
+            "components": "{}",
+            "attributes": attributes_text(trace),
+            "card_digest": None,
+            "mark_state": MarkState.WRITTEN,
+            "mark_written_at_us": NOW_US - HOUR_US,
+            "cost_usd": trace.units[0].cost_usd,
+            "duration_s": trace.units[0].duration_s,
+            **changes,
+        }
+    )
+
+
+def bad_units(problem="the server sent no cost"):
+    """The unit of a row whose numbers are missing."""
+    return (Unit(WHOLE_TRACE, None, None, problem=problem),)

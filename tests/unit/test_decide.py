@@ -5,11 +5,10 @@ from decimal import Decimal
 
 import pytest
 
-from builders import CREDIT_MICROS, CREDITS_OF_A_TRACE, NOW_US, PROJECT, read_trace, settings_for
+from builders import CREDIT_MICROS, CREDITS_OF_A_TRACE, NOW_US, PROJECT, bad_units, known_of, read_trace, settings_for
 from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US
-from tallymark.core.decisions import Known, MarkState, Outcome, attributes_text
+from tallymark.core.decisions import MarkState, Outcome
 from tallymark.core.types import WHOLE_TRACE, Reason, Unit
-from tallymark.flows.collect import distinct, with_lookup
 from tallymark.flows.decide import Decider
 from tallymark.rating.cards import card_text
 
@@ -31,37 +30,6 @@ def decider(tmp_path):
     return make
 
 
-def known(trace, **changes):
-    """What the ledger knows of a trace that an earlier run billed and marked an hour ago."""
-    return Known(
-        **{
-            "timestamp_us": trace.timestamp_us,
-            "outcome": Outcome.BILLED,
-            "reason": "",
-            "detail": "",
-            "result": "processed",
-            "last_run_id": "run-1",
-            "decision_digest": "settings",
-            "customer_id": "cus_1",
-            "found_by": "metadata",
-            "worth_micros": WORTH_MICROS,
-            "billed_micros": WORTH_MICROS,
-            "components": "{}",
-            "attributes": attributes_text(trace),
-            "card_digest": None,
-            "mark_state": MarkState.WRITTEN,
-            "mark_written_at_us": NOW_US - HOUR_US,
-            "cost_usd": trace.units[0].cost_usd,
-            "duration_s": trace.units[0].duration_s,
-            **changes,
-        }
-    )
-
-
-def bad(problem="the server sent no cost"):
-    return (Unit(WHOLE_TRACE, None, None, problem=problem),)
-
-
 # ---- a trace that nobody has billed
 
 
@@ -81,7 +49,7 @@ def test_a_trace_with_usage_is_charged(decider):
 REASONS = {
     Reason.ALREADY_PROCESSED: {"marked": "metadata,tag"},
     Reason.FUTURE_TIMESTAMP: {"minutes_ago": FUTURE_MINUTES},
-    Reason.UNRATED: {"units": bad()},
+    Reason.UNRATED: {"units": bad_units()},
     Reason.NO_BILLABLE_USAGE: NOTHING,
     Reason.UNPRICED: {"cost": "0", "unpriced": True},
     Reason.TOO_OLD: {"minutes_ago": OLD_MINUTES},
@@ -204,7 +172,7 @@ def test_every_line_lies_in_its_bucket(decider, bucket, width_us, key):
 def test_what_was_held_or_skipped_is_billed_once_its_reason_is_gone(decider, outcome):
     """A price that was added, a customer that was mapped, a time that has come."""
     trace = read_trace()
-    before = known(trace, outcome=outcome, reason="unpriced", billed_micros=0, mark_state="")
+    before = known_of(trace, outcome=outcome, reason="unpriced", billed_micros=0, mark_state="")
 
     decision = decider()(trace, before)
 
@@ -219,7 +187,7 @@ def test_a_billed_trace_is_billed_once(decider):
     """Nothing new: only the fact that it was read is stored."""
     trace = read_trace(marked="metadata,tag")
 
-    decision = decider()(trace, known(trace))
+    decision = decider()(trace, known_of(trace))
 
     assert (decision.result, decision.worth_micros, decision.entries) == (Reason.ALREADY_PROCESSED, None, ())
     assert decision.mark_state == MarkState.WRITTEN
@@ -230,7 +198,7 @@ def test_the_ledger_has_the_word_even_if_every_mark_is_gone(decider):
     """A trace without marks that the ledger billed is not billed again; its marks are."""
     trace = read_trace(tags=())
 
-    decision = decider()(trace, known(trace))
+    decision = decider()(trace, known_of(trace))
 
     assert (decision.result, decision.entries) == (Reason.ALREADY_PROCESSED, ())
     assert decision.mark_state == MarkState.OWED
@@ -242,7 +210,7 @@ def test_money_on_its_way_is_not_already_processed(decider):
     """A trace whose meter event was not accepted by the run before is still to be processed by this one."""
     trace = read_trace()
 
-    decision = decider()(trace, known(trace, mark_state=MarkState.WAITING))
+    decision = decider()(trace, known_of(trace, mark_state=MarkState.WAITING))
 
     assert (decision.result, decision.mark_state, decision.entries) == ("processed", MarkState.WAITING, ())
 
@@ -252,7 +220,7 @@ def test_a_lost_or_half_mark_is_owed_again(decider, marked):
     """Thirty seconds after it was written, a mark that cannot be seen is lost."""
     trace = read_trace(marked=marked)
 
-    decision = decider()(trace, known(trace, mark_written_at_us=NOW_US - 31 * SECOND_US))
+    decision = decider()(trace, known_of(trace, mark_written_at_us=NOW_US - 31 * SECOND_US))
 
     assert (decision.mark_state, decision.healed) == (MarkState.OWED, True)
 
@@ -261,7 +229,7 @@ def test_a_mark_of_a_moment_ago_is_not_lost(decider):
     """Langfuse shows a write only after 5 to 16 seconds (facts/langfuse-observed.md item 15)."""
     trace = read_trace()
 
-    decision = decider()(trace, known(trace, mark_written_at_us=NOW_US - 30 * SECOND_US))
+    decision = decider()(trace, known_of(trace, mark_written_at_us=NOW_US - 30 * SECOND_US))
 
     assert (decision.mark_state, decision.healed) == (MarkState.WRITTEN, False)
 
@@ -273,7 +241,7 @@ def test_a_mark_by_score_is_not_missed_on_the_trace(decider, changes, marks):
     """The trace list does not show scores: their absence there says nothing."""
     trace = read_trace(**changes)
 
-    decision = decider(BILLING_MARKS=marks)(trace, known(trace))
+    decision = decider(BILLING_MARKS=marks)(trace, known_of(trace))
 
     assert (decision.mark_state, decision.healed) == (MarkState.WRITTEN, False)
 
@@ -281,7 +249,7 @@ def test_a_mark_by_score_is_not_missed_on_the_trace(decider, changes, marks):
 def test_late_usage_is_an_adjustment_upwards(decider):
     """An observation that came late: the difference is a line of its own, in the trace's own bucket."""
     trace = read_trace(cost="0.03")
-    before = known(read_trace())
+    before = known_of(read_trace())
 
     decision = decider(billed={"credits": WORTH_MICROS})(trace, before)
 
@@ -294,7 +262,7 @@ def test_late_usage_is_an_adjustment_upwards(decider):
 
 def test_a_bill_is_lowered_only_when_a_wide_reading_confirms_it(decider):
     """A lower reading may have cut off early observations (facts/langfuse-observed.md item 5)."""
-    trace, before = read_trace(cost="0"), known(read_trace())
+    trace, before = read_trace(cost="0"), known_of(read_trace())
     make = decider(billed={"credits": WORTH_MICROS})
 
     assert make(trace, before).entries == ()
@@ -309,7 +277,7 @@ def test_late_usage_that_stripe_would_refuse_as_too_old_is_held(decider):
     """The charge stays, nothing is sent, and every run that reads it says so (G3)."""
     trace, before = (read_trace(cost=cost, minutes_ago=OLD_MINUTES) for cost in ("0.03", "0.01"))
 
-    decision = decider(billed={"credits": WORTH_MICROS})(trace, known(before))
+    decision = decider(billed={"credits": WORTH_MICROS})(trace, known_of(before))
 
     assert (decision.result, decision.outcome, decision.entries) == (Reason.TOO_OLD, Outcome.BILLED, ())
 
@@ -320,7 +288,7 @@ def test_a_bill_of_long_ago_may_still_be_lowered(decider):
     make = decider(billed={"credits": WORTH_MICROS})
     make.confirmed = {(PROJECT, "t1")}
 
-    assert [line.amount_micros for line in make(trace, known(before)).entries] == [-WORTH_MICROS // 2]
+    assert [line.amount_micros for line in make(trace, known_of(before)).entries] == [-WORTH_MICROS // 2]
 
 
 def test_the_other_row_of_a_trace_on_two_dates_never_lowers_the_bill(decider):
@@ -328,7 +296,7 @@ def test_the_other_row_of_a_trace_on_two_dates_never_lowers_the_bill(decider):
     trace = read_trace(cost="0", minutes_ago=3 * 24 * 60)
     make = decider(billed={"credits": WORTH_MICROS})
 
-    decision = make(trace, known(read_trace()))
+    decision = make(trace, known_of(read_trace()))
 
     assert (decision.entries, make.shrunk) == ((), {})
 
@@ -337,7 +305,7 @@ def test_the_larger_row_of_a_trace_on_two_dates_adjusts_in_the_first_rows_bucket
     """Nothing is re-dated."""
     trace = read_trace(cost="0.03", minutes_ago=3 * 24 * 60)
 
-    decision = decider(billed={"credits": WORTH_MICROS})(trace, known(read_trace()))
+    decision = decider(billed={"credits": WORTH_MICROS})(trace, known_of(read_trace()))
 
     (line,) = decision.entries
     assert line.bucket_start_us == NOW_US - HOUR_US
@@ -348,7 +316,7 @@ def test_a_new_rate_card_never_changes_what_was_billed(decider):
     """Unchanged usage is not even rated again."""
     trace = read_trace(marked="metadata,tag")
 
-    decision = decider(BILLING_MARGIN_MULTIPLIER="2")(trace, known(trace))
+    decision = decider(BILLING_MARGIN_MULTIPLIER="2")(trace, known_of(trace))
 
     assert decision.entries == ()
 
@@ -358,7 +326,7 @@ def test_changed_usage_is_rated_by_the_card_it_was_billed_by(decider):
     old = decider().config.rate_card
     make = decider(BILLING_MARGIN_MULTIPLIER="2", billed={"credits": WORTH_MICROS}, cards={old.digest: card_text(old)})
 
-    decision = make(read_trace(cost="0.03"), known(read_trace(), card_digest=old.digest))
+    decision = make(read_trace(cost="0.03"), known_of(read_trace(), card_digest=old.digest))
 
     assert [line.amount_micros for line in decision.entries] == [WORTH_MICROS]
     assert decision.entries[0].card_digest == old.digest
@@ -370,7 +338,7 @@ def test_our_own_marks_are_no_change_of_usage(decider):
     marks = {"billing_status": "processed", "meter_event_id": "tm-1"}
     after = replace(before, attributes={**before.attributes, **marks}, marked="metadata,tag")
 
-    assert decider()(after, known(before)).worth_micros is None
+    assert decider()(after, known_of(before)).worth_micros is None
 
 
 def test_ownership_that_changes_later_is_an_adjustment(decider):
@@ -379,7 +347,7 @@ def test_ownership_that_changes_later_is_an_adjustment(decider):
     make = decider(billed={"credits": WORTH_MICROS})
     make.confirmed = {(PROJECT, "t1")}
 
-    decision = make(trace, known(read_trace()))
+    decision = make(trace, known_of(read_trace()))
 
     assert [line.amount_micros for line in decision.entries] == [-WORTH_MICROS // 2]
 
@@ -388,15 +356,15 @@ def test_a_customer_that_changes_later_does_not_move_the_bill(decider):
     """An adjustment goes to whom the trace was billed to."""
     trace = read_trace(cost="0.03", customer="cus_2")
 
-    decision = decider(billed={"credits": WORTH_MICROS})(trace, known(read_trace()))
+    decision = decider(billed={"credits": WORTH_MICROS})(trace, known_of(read_trace()))
 
     assert [line.customer_id for line in decision.entries] == ["cus_1"]
 
 
-@pytest.mark.parametrize("units", [bad(), (Unit(WHOLE_TRACE, Decimal("-1"), Decimal(1)),)])
+@pytest.mark.parametrize("units", [bad_units(), (Unit(WHOLE_TRACE, Decimal("-1"), Decimal(1)),)])
 def test_a_reading_that_cannot_be_rated_leaves_the_bill_alone(decider, units):
     """Missing metrics are no usage of zero."""
-    decision = decider()(read_trace(units=units, marked="metadata,tag"), known(read_trace()))
+    decision = decider()(read_trace(units=units, marked="metadata,tag"), known_of(read_trace()))
 
     assert (decision.entries, decision.result) == ((), Reason.ALREADY_PROCESSED)
 
@@ -426,7 +394,7 @@ def test_half_a_mark_is_completed(decider, marked, owed):
 def test_half_a_mark_that_was_completed_a_moment_ago_is_not_owed_twice(decider):
     """The write cannot be seen yet."""
     trace = read_trace(marked="tag")
-    before = known(trace, outcome=Outcome.SKIPPED, reason="already_processed", mark_written_at_us=NOW_US - SECOND_US)
+    before = known_of(trace, outcome=Outcome.SKIPPED, reason="already_processed", mark_written_at_us=NOW_US - SECOND_US)
 
     assert decider()(trace, before).mark_state == MarkState.NONE
 
@@ -434,7 +402,7 @@ def test_half_a_mark_that_was_completed_a_moment_ago_is_not_owed_twice(decider):
 def test_a_half_mark_that_was_refused_is_owed_again(decider):
     """It was never written."""
     trace = read_trace(marked="tag")
-    before = known(trace, outcome=Outcome.SKIPPED, reason="already_processed", mark_written_at_us=None)
+    before = known_of(trace, outcome=Outcome.SKIPPED, reason="already_processed", mark_written_at_us=None)
 
     assert decider()(trace, before).mark_state == MarkState.OWED
 
@@ -445,7 +413,7 @@ def test_a_half_mark_that_was_refused_is_owed_again(decider):
 def test_a_second_reading_in_a_run_counts_once_and_keeps_the_result(decider):
     """Pages drift, so a trace may come twice: it stays what the first reading made of it."""
     trace = read_trace(tags=())
-    before = known(trace, last_run_id="run-2", mark_state=MarkState.WAITING)
+    before = known_of(trace, last_run_id="run-2", mark_state=MarkState.WAITING)
 
     decision = decider(run_id="run-2")(trace, before)
 
@@ -456,75 +424,8 @@ def test_a_second_reading_in_a_run_counts_once_and_keeps_the_result(decider):
 
 def test_a_second_reading_with_more_usage_is_adjusted(decider):
     """Usage that arrived while the run was reading."""
-    before = known(read_trace(), last_run_id="run-2", mark_state=MarkState.WAITING)
+    before = known_of(read_trace(), last_run_id="run-2", mark_state=MarkState.WAITING)
 
     decision = decider(run_id="run-2", billed={"credits": WORTH_MICROS})(read_trace(cost="0.03"), before)
 
     assert (decision.result, decision.first_in_run, len(decision.entries)) == ("processed", False, 1)
-
-
-def test_two_rows_on_two_dates_are_one_trace():
-    """The earlier time, the larger usage, and every mark of both."""
-    early = read_trace(minutes_ago=3000, cost="0.01", marked="tag", tags=("billing:processed",))
-    late = read_trace(minutes_ago=60, cost="0.03", marked="metadata")
-
-    for rows in ([early, late], [late, early]):
-        (trace,) = distinct(rows)
-        assert trace.timestamp_us == early.timestamp_us
-        assert trace.units == late.units
-        assert trace.marked == "metadata,tag"
-        assert trace.tags == ("billing:pending", "billing:processed")
-
-
-def test_a_row_without_a_cost_never_hides_one_with_a_cost():
-    """Of two rows the readable one counts, whatever its number says."""
-    (trace,) = distinct([read_trace(minutes_ago=3000, cost="0.01"), read_trace(units=bad())])
-
-    assert trace.units[0].cost_usd == Decimal("0.01")
-
-
-def test_traces_of_two_projects_may_share_an_id():
-    """A trace id is unique only inside its project."""
-    assert len(distinct([read_trace(), read_trace(project_id="another")])) == 2
-
-
-# ---- what the trace list cannot tell
-
-
-class Never:
-    def __contains__(self, trace):
-        raise AssertionError(f"asked about {trace.trace_id}")
-
-
-class Asked:
-    """A lookup that knows some trace ids."""
-
-    def __init__(self, unpriced=(), scored=()):
-        self.unpriced, self.scored = _Ids(unpriced), _Ids(scored)
-
-
-class _Ids:
-    def __init__(self, ids):
-        self.ids = ids
-
-    def __contains__(self, trace):
-        return trace.trace_id in self.ids
-
-
-def test_tokens_without_a_cost_and_scores_are_looked_up_for_what_is_new():
-    """unpriced and the score mark."""
-    assert with_lookup(read_trace(cost="0"), None, Asked(unpriced=["t1"])).unpriced
-    assert with_lookup(read_trace(), None, Asked(scored=["t1"])).marked == "score"
-    assert not with_lookup(read_trace(), None, Asked(unpriced=["t1"])).unpriced
-
-
-def test_what_the_ledger_knows_unchanged_is_not_looked_up():
-    """An idle run asks nothing besides the overlap's own pages."""
-    never = Asked()
-    never.unpriced = never.scored = Never()
-    free = read_trace(cost="0")
-
-    assert with_lookup(read_trace(), known(read_trace()), never) == read_trace()
-    assert with_lookup(free, known(free, outcome="held", reason="unpriced"), never).unpriced
-    marked = with_lookup(free, known(free, outcome="skipped", reason="already_processed"), never)
-    assert marked.marked == "score"

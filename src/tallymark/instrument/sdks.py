@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
 from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -52,11 +51,13 @@ def opentelemetry() -> OpenTelemetry | None:
 @cache
 def langfuse() -> Langfuse | None:
     """The Langfuse SDK if it has `propagate_attributes`: 3.9 and later (facts/langfuse.md section 9.1)."""
+    from importlib.metadata import version  # only here: it takes longer to import than all the rest
+
     try:
         from langfuse import propagate_attributes
     except ImportError:
         return None
-    major = int(metadata.version("langfuse").split(".")[0])
+    major = int(version("langfuse").split(".")[0])
     return Langfuse(propagate_attributes, major >= _ENCODES_METADATA_SINCE)
 
 

@@ -14,7 +14,7 @@ from .prices import cost_details, price_of
 from .records import NO_CONTEXT, Observation, TraceContext, seconds
 from .row_filters import context
 from .rows import is_root
-from .values import as_javascript, number, parse_text, stored_text, time_text
+from .values import as_javascript, number, parse_text, shared_time_text, stored_text, time_text
 
 # The table that is read holds no more of a metadata value (facts/langfuse.md section 2.2).
 METADATA_VALUE_LENGTH_MAX = 200
@@ -89,8 +89,8 @@ def _basic(row: Observation) -> dict[str, Any]:
 def _times(row: Observation) -> dict[str, Any]:
     return {
         "completionStartTime": _time(row.completion_start_us),
-        "createdAt": time_text(row.created_us),
-        "updatedAt": time_text(row.updated_us),
+        "createdAt": shared_time_text(row.created_us),
+        "updatedAt": shared_time_text(row.updated_us),
     }
 
 

@@ -11,7 +11,7 @@ import msgspec
 from .parameters import ALL_GROUPS
 from .prices import Price, cost_details, price_of
 from .records import EVERYTHING, Observation, Scope, Score, Trace, seconds
-from .values import as_javascript, number, read_metadata, time_text
+from .values import as_javascript, number, read_metadata, shared_time_text, time_text
 
 _NULL = msgspec.Raw(b"null")
 # What a group that was not asked for leaves behind: never a cost (facts/langfuse-observed.md item 2).
@@ -196,8 +196,8 @@ def _core(trace: Trace, project_id: str, groups: Iterable[str]) -> tuple[Any, ..
         _raw(trace.input) if io else _NULL,
         _raw(trace.output) if io else _NULL,
         read_metadata(trace.metadata) if io else {},
-        time_text(trace.created_us),
-        time_text(trace.updated_us),
+        shared_time_text(trace.created_us),
+        shared_time_text(trace.updated_us),
     )
 
 
@@ -229,8 +229,8 @@ def observation_row(one: Observation, project_id: str, missing_price: int | None
         level=one.level,
         status_message=one.status_message,
         version=one.version,
-        created_at=time_text(one.created_us),
-        updated_at=time_text(one.updated_us),
+        created_at=shared_time_text(one.created_us),
+        updated_at=shared_time_text(one.updated_us),
         input=_raw(one.input),
         output=_raw(one.output),
         metadata=read_metadata(one.metadata),

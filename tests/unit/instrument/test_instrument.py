@@ -1,115 +1,21 @@
-"""`billable` and the span processor: which spans carry which customer, on the real Langfuse SDK and without it."""
+"""`billable` around code: which spans carry which customer, on the real Langfuse SDK and on plain OpenTelemetry."""
 
 import asyncio
 import contextlib
 import contextvars
-import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from langfuse import Langfuse, propagate_attributes
+from instrument_spans import CUSTOMER, TAGS, customer_of, tags_of
+from langfuse import propagate_attributes
 from opentelemetry import context as otel_context
 from opentelemetry import trace as otel_trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from tallymark.instrument import BillingSpanProcessor, billable, install, refusals, scopes, sdks, set_strict
+from tallymark.instrument import billable, sdks, set_strict
 from tallymark.instrument.owners import TraceOwners
 
-TAGS = "langfuse.trace.tags"
-CUSTOMER = "langfuse.trace.metadata.customerId"
 CUSTOMERS = [f"cus_{number}" for number in range(8)]
-# The SDK keeps one client a key for ever: with a key of its own, each test has a new one.
-PUBLIC_KEYS = map("pk-test-{}".format, itertools.count())
-
-
-@pytest.fixture(autouse=True)
-def _strict():
-    """Nothing may be refused in these tests unless they say so; nothing of one test holds in the next."""
-    refusals.forget()
-    set_strict(True)
-    yield
-    set_strict(None)
-    assert scopes.active_scope() is None
-
-
-@pytest.fixture
-def exporter():
-    """Holds the spans that have ended."""
-    return InMemorySpanExporter()
-
-
-@pytest.fixture
-def provider(exporter):
-    """An OpenTelemetry provider of the test's own that exports each span as it ends."""
-    made = TracerProvider()
-    made.add_span_processor(SimpleSpanProcessor(exporter))
-    yield made
-    made.shutdown()
-
-
-@pytest.fixture
-def tracer(provider):
-    """An application that knows nothing of Langfuse, with our processor installed."""
-    install(provider)
-    return provider.get_tracer("app")
-
-
-@pytest.fixture
-def client(provider):
-    """The real Langfuse SDK; its own exporter discards."""
-    made = Langfuse(
-        public_key=next(PUBLIC_KEYS),
-        secret_key="sk-test",
-        base_url="http://127.0.0.1:9",
-        tracer_provider=provider,
-        span_exporter=InMemorySpanExporter(),
-    )
-    yield made
-    made.shutdown()
-
-
-@pytest.fixture(params=["langfuse", "processor"])
-def span(request):
-    """A function that starts a span, of the Langfuse SDK or of plain OpenTelemetry with our processor."""
-    if request.param == "langfuse":
-        langfuse = request.getfixturevalue("client")
-        return lambda name: langfuse.start_as_current_observation(name=name)
-    tracer = request.getfixturevalue("tracer")
-    request.getfixturevalue("monkeypatch").setattr(sdks, "langfuse", lambda: None)
-    return tracer.start_as_current_span
-
-
-@pytest.fixture
-def spans(exporter):
-    """A function that gives the ended spans by name."""
-    return lambda: {one.name: one for one in exporter.get_finished_spans()}
-
-
-@pytest.fixture
-def customers(exporter):
-    """A function that gives the customers of each trace, by the name of a span in it."""
-
-    def by_name():
-        ended = exporter.get_finished_spans()
-        of_trace = {one.context.trace_id: set() for one in ended}
-        for one in ended:
-            of_trace[one.context.trace_id].add(customer_of(one))
-        return {one.name: of_trace[one.context.trace_id] for one in ended}
-
-    return by_name
-
-
-def customer_of(span):
-    """The customer as Langfuse reads it: metadata is parsed as JSON, and kept as it is if it is none."""
-    text = span.attributes.get(CUSTOMER)
-    return json.loads(text) if text and text.startswith('"') else text
-
-
-def tags_of(span):
-    return set(span.attributes.get(TAGS, ()))
 
 
 def test_every_span_of_the_trace_is_labelled(span, spans):
@@ -301,115 +207,6 @@ def test_parallel_tasks_keep_their_own_customers(span, customers):
     assert customers() == expected_customers()
 
 
-def test_a_decorated_function_is_itself(span):
-    """Name, result and errors are the function's."""
-
-    @billable(customer="cus_1")
-    def divide(dividend, divisor):
-        return dividend / divisor
-
-    assert (divide.__name__, divide(6, divisor=3)) == ("divide", 2)
-    with pytest.raises(ZeroDivisionError):
-        divide(1, 0)
-
-
-def test_a_decorated_coroutine_function(span, customers):
-    @billable(customer=lambda customer: customer)
-    async def answer(customer):
-        await asyncio.sleep(0)
-        with span("root"):
-            return customer
-
-    assert asyncio.run(answer("cus_7")) == "cus_7"
-    assert customers() == {"root": {"cus_7"}}
-
-
-def test_a_decorated_generator_does_not_leak_to_who_iterates(span, customers):
-    """Between two steps the consumer's spans are the consumer's; inside, spans stay open over the steps."""
-
-    @billable(customer="cus_1")
-    def answers():
-        with span("inside"):
-            for number in (1, 2):
-                with span(f"step-{number}"):
-                    pass
-                yield number
-        return "end"
-
-    for number in answers():
-        with span(f"outside-{number}"):
-            pass
-
-    inside, outside = ("inside", "step-1", "step-2"), ("outside-1", "outside-2")
-    assert customers() == {name: {"cus_1"} for name in inside} | {name: {None} for name in outside}
-
-
-def test_a_decorated_generator_is_a_generator():
-    """What is sent and thrown into it arrives, and what it returns comes back."""
-
-    @billable(customer="cus_1")
-    def echo():
-        got = yield "first"
-        try:
-            yield got
-        except KeyError:
-            return "returned"
-
-    generator = echo()
-    assert (next(generator), generator.send("sent")) == ("first", "sent")
-    with pytest.raises(StopIteration, match="returned"):
-        generator.throw(KeyError("thrown"))
-
-
-def test_a_decorated_asynchronous_generator_does_not_leak(span, customers):
-    @billable(customer=lambda customer: customer)
-    async def answers(customer):
-        with span("inside"):
-            for number in (1, 2):
-                await asyncio.sleep(0)
-                yield number
-
-    async def consume():
-        async for number in answers("cus_1"):
-            with span(f"outside-{number}"):
-                await asyncio.sleep(0)
-
-    asyncio.run(consume())
-
-    assert customers() == {"inside": {"cus_1"}, "outside-1": {None}, "outside-2": {None}}
-
-
-def test_a_decorated_asynchronous_generator_is_one():
-    """It runs in the task of who awaits it, and closing or cancelling it runs its own `finally`."""
-    seen = []
-
-    @billable(customer="cus_1")
-    async def answers():
-        try:
-            seen.append(asyncio.current_task())
-            yield 1
-            await asyncio.sleep(3600)
-        finally:
-            seen.append("closed")
-
-    async def consume():
-        stream = answers()
-        await anext(stream)
-        assert seen == [asyncio.current_task()]
-        waiting = asyncio.ensure_future(anext(stream))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        other = answers()
-        await anext(other)
-        await other.aclose()
-
-    asyncio.run(consume())
-
-    assert seen.count("closed") == 2
-
-
 def test_leaving_in_another_context_changes_nothing(span, customers):
     """As some web frameworks do: entered in one copy of the context, left in another."""
     run = billable(customer="cus_1")
@@ -490,66 +287,6 @@ def test_a_failing_function_for_a_customer_leaves_the_trace_to_nobody(span, cust
 
     assert customers() == {"root": {None}}
     assert "KeyError" in caplog.text
-
-
-@pytest.mark.parametrize("given", [("a", "b"), '["a", "b"]', "a, b", "a,b"], ids=["strings", "JSON", "text", "CSV"])
-def test_the_processor_adds_to_tags_in_any_form(tracer, spans, given):
-    with billable(customer="cus_1"), tracer.start_as_current_span("root", attributes={TAGS: given}):
-        pass
-
-    assert spans()["root"].attributes[TAGS] == ("a", "b", "billing:pending")
-
-
-def test_the_processor_keeps_what_a_span_says_itself(tracer, spans):
-    attributes = {"user.id": "grace", "session.id": "s2"}
-    with billable(customer="cus_1", user="ada"), tracer.start_as_current_span("root", attributes=attributes):
-        pass
-
-    assert attributes.items() <= dict(spans()["root"].attributes).items()
-
-
-def test_the_processor_reads_the_context_that_a_span_is_given(tracer, spans):
-    """A span may be started with an explicit context, far from where it was made."""
-    with billable(customer="cus_1"):
-        context = otel_context.get_current()
-    tracer.start_span("root", context=context).end()
-
-    assert customer_of(spans()["root"]) == "cus_1"
-
-
-def test_the_processor_changes_nothing_that_langfuse_has_written(client, provider, spans):
-    with billable(customer="cus_1", flow="chat", user="ada"), client.start_as_current_observation(name="without"):
-        pass
-    install(provider)
-    with billable(customer="cus_1", flow="chat", user="ada"), client.start_as_current_observation(name="with"):
-        pass
-
-    assert dict(spans()["with"].attributes) == dict(spans()["without"].attributes)
-
-
-def test_install_adds_one_processor(provider):
-    assert isinstance(install(provider), BillingSpanProcessor)
-    assert install(provider) is install(provider)
-
-
-def test_install_says_that_there_is_no_provider(caplog):
-    """The API's own provider takes no processors."""
-    with pytest.raises(ValueError, match="no tracer provider"):
-        install(otel_trace.NoOpTracerProvider())
-    set_strict(False)
-
-    assert install(otel_trace.NoOpTracerProvider()) is None
-    assert "no tracer provider" in caplog.text
-
-
-def test_a_processor_never_raises_into_the_application(tracer, monkeypatch, spans, caplog):
-    set_strict(False)
-    monkeypatch.setattr("tallymark.instrument.processor.complete", None)
-    with billable(customer="cus_1"), tracer.start_as_current_span("root"):
-        pass
-
-    assert "root" in spans()
-    assert "TypeError" in caplog.text
 
 
 def test_owners_of_traces_are_remembered_up_to_a_limit():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallymark.instrument import billable, refusals, set_strict, trace_kwargs
+from tallymark.instrument import billable, set_strict, trace_kwargs
 from tallymark.instrument import labels as instrument_labels
 from tallymark.instrument.labels import labels_of, metadata_text
 from tallymark.rating.customers import CUSTOMER_ATTRIBUTES
@@ -43,10 +43,8 @@ REFUSED = {
 
 
 @pytest.fixture(autouse=True)
-def _fresh_refusals():
-    """Every test starts with nothing said, and leaves strictness to the environment."""
-    refusals.forget()
-    yield
+def _as_in_production(_strict):
+    """Strictness is left to the environment, which does not ask for it."""
     set_strict(None)
 
 
