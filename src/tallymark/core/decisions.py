@@ -105,6 +105,7 @@ class Decision:
     untagged: bool = False
     healed: bool = False
     adjusted: bool = False
+    adopted: bool = False
     result_before: str = ""
 
 

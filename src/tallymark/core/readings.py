@@ -122,4 +122,5 @@ def trace_of(reading: Reading, units: Sequence[Unit]) -> Trace:
         attributes=reading.attributes,
         marked=reading.marked,
         root_seen=reading.root_seen,
+        generation="observations",
     )

@@ -38,7 +38,7 @@ class Trace:
     `attributes` are only those metadata keys that billing reads, as text. `unpriced` is the source's own word that
     tokens were used and no cost is known. `marked` says how the trace claims to be processed: "metadata", "tag",
     "metadata,tag", "score", or "" for not at all. `root_seen` is false while the observation that may name the customer
-    has not arrived.
+    has not arrived. `generation` is "traces" or "observations": what it was read through.
     """
 
     project_id: str
@@ -58,6 +58,7 @@ class Trace:
     unpriced: bool = False
     marked: str = ""
     root_seen: bool = True
+    generation: str = "traces"
 
 
 class Reason(StrEnum):

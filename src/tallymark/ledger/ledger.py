@@ -173,8 +173,17 @@ class Ledger:
 
     def known(self, traces: Iterable[Trace]) -> dict[TraceKey, Known]:
         """What the ledger knows of these traces."""
-        keys = _encode([key_of(trace) for trace in traces]).decode()
+        return self.known_by_keys(_encode([key_of(trace) for trace in traces]).decode())
+
+    def known_by_keys(self, keys: str) -> dict[TraceKey, Known]:
+        """What the ledger knows of traces that a JSON list of [project_id, trace_id] names."""
         return {(row["project_id"], row["trace_id"]): _known(row) for row in self._db.rows("known", keys=keys)}
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[SqliteDatabase]:
+        """One transaction, for the modules of this package."""
+        with self._db.transaction():
+            yield self._db
 
     def billed_by_meter(self, key: TraceKey) -> dict[str, int]:
         """What one trace was billed on each meter, in micro-credits."""
@@ -188,12 +197,13 @@ class Ledger:
         with self._db.transaction():
             known = self.known(traces)
             decisions = [decide(trace, known.get(key_of(trace))) for trace in traces]
-            self._store_txn(run, decisions)
+            self.store_txn(run, decisions)
             if coverage is not None:
                 self._put_coverage_txn(coverage)
         return decisions
 
-    def _store_txn(self, run: RunRef, decisions: Sequence[Decision]) -> None:
+    def store_txn(self, run: RunRef, decisions: Sequence[Decision], *, with_units: bool = True) -> None:
+        """Store decisions inside the caller's transaction; `with_units` unless their units are stored already."""
         changed = [decision for decision in decisions if decision.worth_micros is not None]
         self._db.write_many("put_trace", [_trace_values(run, decision) for decision in changed])
         self._db.write_many("put_unit", [_unit_values(run, d.trace, u) for d in changed for u in d.trace.units])
@@ -475,19 +485,25 @@ def _trace_values(run: RunRef, decision: Decision) -> dict[str, Any]:
         "attributes": attributes_text(trace),
         "marked": trace.marked,
         "mark_state": decision.mark_state,
+        "generation": trace.generation,
+        "root_seen": int(trace.root_seen),
     }
 
 
-def _unit_values(run: RunRef, trace: Trace, unit: Unit) -> dict[str, Any]:
+def unit_values(run: RunRef, project_id: str, trace_id: str, unit: Unit) -> dict[str, Any]:
+    """A usage unit as its row."""
     return {
-        "project_id": trace.project_id,
-        "trace_id": trace.trace_id,
+        "project_id": project_id,
+        "trace_id": trace_id,
         "unit_id": unit.unit_id,
         "cost_usd": str(unit.cost_usd) if unit.cost_usd is not None else None,
         "duration_s": str(unit.duration_s) if unit.duration_s is not None else None,
         "tokens": unit.tokens,
         "model": unit.model,
         "problem": unit.problem,
+        "start_us": unit.start_us,
+        "end_us": unit.end_us,
+        "updated_at_us": unit.updated_us,
         "now_us": run.now_us,
     }
 

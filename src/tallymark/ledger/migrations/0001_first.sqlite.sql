@@ -60,6 +60,8 @@ create table trace (
     mark_state text not null,             -- '' no money, waiting, owed, written, refused
     mark_written_at_us integer,
     mark_problem text,
+    generation text not null,             -- traces or observations: what its usage was last read through
+    root_seen integer not null,           -- 0 while the observation that may name the customer has not arrived
     primary key (project_id, trace_id)
 ) strict, without rowid;
 
@@ -78,8 +80,39 @@ create table unit (
     tokens integer,
     model text,
     problem text,
+    start_us integer,
+    end_us integer,
+    updated_at_us integer not null,       -- of two versions of a unit, the newer counts
     read_at_us integer not null,
     primary key (project_id, trace_id, unit_id)
+) strict, without rowid;
+
+create table reading (                    -- what observations said of a trace that is not decided yet
+    project_id text not null,
+    trace_id text not null,
+    timestamp_us integer not null,
+    root_seen integer not null,
+    dated_by_trace integer not null,
+    complete integer not null,            -- 1 when all observations of the trace were asked for
+    name text,
+    user_id text,
+    session_id text,
+    release text,
+    version text,
+    environment text not null,
+    public integer not null,
+    bookmarked integer not null,
+    tags text not null,
+    attributes text not null,
+    marked text not null,
+    primary key (project_id, trace_id)
+) strict, without rowid;
+
+create table score_mark (                 -- traces that carry the score of a mark, as far as the server was asked
+    project_id text not null,
+    trace_id text not null,
+    run_id text not null,
+    primary key (project_id, trace_id)
 ) strict, without rowid;
 
 create table entry (
