@@ -19,10 +19,12 @@ from .core.clock import DAY_US, HOUR_US, parse_time
 from .errors import TallymarkError
 
 F = TypeVar("F", bound=Callable[..., Any])
+EXIT_USAGE = 2
 EXIT_STOPPED = 130
 
 
-class Moment(click.ParamType[int]):
+# Not ParamType[int]: older releases of click take no type there.
+class Moment(click.ParamType):  # type: ignore[type-arg]
     """A moment on the command line: 2026-11-01, 2026-11-01T10:00:00Z, or an age such as 36h or 7d."""
 
     name = "time"
@@ -148,8 +150,21 @@ def held_list(config_file: Path | None, verbose: bool, quiet: bool, as_json: boo
 @click.option("--customer", "customer_id", help="Only this customer.")
 @click.option("--from", "from_us", type=Moment(), help="From this time on; 30 days unless given.")
 @click.option("--to", "to_us", type=Moment(), help="Up to this time.")
-@click.option("--by", type=click.Choice(["customer", "day", "model"]), default="customer", show_default=True)
-@click.option("--format", "form", type=click.Choice(["table", "csv"]), default="table", show_default=True)
+@click.option(
+    "--by",
+    type=click.Choice(["customer", "day", "model"]),
+    default="customer",
+    show_default=True,
+    help="What a row stands for.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv"]),
+    default="table",
+    show_default=True,
+    help="How rows are printed.",
+)
 def usage(
     config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, by: str, form: str, **options: Any
 ) -> None:
@@ -195,8 +210,11 @@ def init(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, fo
     path = config_file or Path(FILE_NAME)
     if path.exists() and not force:
         raise ConfigError(f"{path} is there already; use --force to overwrite it, or --config to name another.")
-    path.touch(mode=0o600)
-    path.write_text(template(), encoding="utf-8")
+    try:
+        path.touch(mode=0o600)
+        path.write_text(template(), encoding="utf-8")
+    except OSError as problem:
+        raise ConfigError(f"{path} cannot be written: {problem.strerror}; name another with --config.") from problem
     if as_json:
         print_json({"written": str(path)})
     else:
@@ -232,8 +250,16 @@ def completion(shell: str) -> None:
 
 @cli.command()
 @common
-@click.option("--traces", default=40_000, show_default=True, help="How many traces the story has.")
-@click.option("--generation", type=click.Choice(["traces"]), default="traces", show_default=True)
+@click.option(
+    "--traces", type=click.IntRange(1), default=40_000, show_default=True, help="How many traces the story has."
+)
+@click.option(
+    "--generation",
+    type=click.Choice(["traces"]),
+    default="traces",
+    show_default=True,
+    help="Which of Langfuse's APIs the sandbox serves.",
+)
 @click.option("--workload", multiple=True, type=click.Path(exists=True, path_type=Path), help="Bill this CSV instead.")
 @click.option("--keep", is_flag=True, help="Leave the sandbox running at the end, until stopped.")
 def demo(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, **options: Any) -> None:
@@ -275,14 +301,20 @@ def main() -> None:
     except KeyboardInterrupt:
         _fail("stopped; the ledger is consistent, run again to go on", EXIT_STOPPED)
     except click.ClickException as error:
+        _say_as_json(error.format_message(), EXIT_USAGE)
         error.show()
-        sys.exit(2)
+        sys.exit(EXIT_USAGE)
 
 
 def _fail(message: str, status: int) -> None:
+    _say_as_json(message, status)
+    click.echo(f"tallymark: {message}", err=True)
+    sys.exit(status)
+
+
+def _say_as_json(message: str, status: int) -> None:
+    """Who asked for JSON gets one object even when the command fails."""
     if "--json" in sys.argv:
         from .console import print_json
 
         print_json({"error": message, "exit_status": status})
-    click.echo(f"tallymark: {message}", err=True)
-    sys.exit(status)

@@ -1,4 +1,4 @@
-"""What people see: progress, tables, plain lines; and JSON for those who script. Rich is imported for terminals only."""
+"""What people see: progress, tables, plain lines; and JSON for those who script. Rich is only for terminals."""
 
 from __future__ import annotations
 

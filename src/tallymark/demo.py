@@ -80,6 +80,8 @@ def _size(traces: int, workload: tuple[Path, ...]) -> str:
 def _tell(story: Story, expected: Expected | None) -> None:
     first = _first_sync(story, expected)
     _second_sync(story)
+    # Before the late usage, so that it can be compared with what the traces alone come to.
+    story.report["customers"] = _credits_by_customer(story)
     trace_id = _late_usage(story)
     _judge(story, expected)
     story.say(f"\n== tallymark explain {trace_id}")
@@ -115,6 +117,11 @@ def _second_sync(story: Story) -> None:
     summary = _sync(story)
     story.report["second_sync"] = summary
     story.check("nothing was billed twice", summary.meter_events.accepted == 0 and summary.processed == 0)
+
+
+def _credits_by_customer(story: Story) -> dict[str, str]:
+    with contextlib.closing(open_ledger(story.config.ledger_url, read_only=True)) as ledger:
+        return {row["customer_id"]: format_micros(row["entries_micros"]) for row in ledger.query("balances")}
 
 
 def _late_usage(story: Story) -> str:
@@ -158,12 +165,11 @@ def _judge(story: Story, expected: Expected | None) -> None:
         rows = _balances(ledger, story.sandbox.tally())
     if not story.quiet:
         print_table(rows[:8], ("customer", "stripe_credits", "carry", "entries"), "the first customers, in credits")
-    story.report["customers"] = {row["customer"]: row["entries"] for row in rows}
     story.check("Stripe's tally + carry = entries, for every customer", all(row["equal"] for row in rows))
     if expected is not None:
-        late = _late_micros(story)
-        known = {row["customer"]: row["micros"] - late.get(row["customer"], 0) for row in rows}
-        story.check("and equals the story's own arithmetic, to the micro-credit", known == dict(expected.micros))
+        told = {customer: format_micros(micros) for customer, micros in expected.micros.items()}
+        before = "before the late usage, the entries equalled the story's own arithmetic, to the micro-credit"
+        story.check(before, story.report["customers"] == told)
 
 
 def _balances(ledger: Ledger, tally: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -173,18 +179,11 @@ def _balances(ledger: Ledger, tally: Mapping[str, int]) -> list[dict[str, Any]]:
             "stripe_credits": tally.get(row["customer_id"], 0),
             "carry": format_micros(row["carry_micros"]),
             "entries": format_micros(row["entries_micros"]),
-            "micros": row["entries_micros"],
             "equal": tally.get(row["customer_id"], 0) * MICROS_PER_CREDIT + row["carry_micros"]
             == row["entries_micros"],
         }
         for row in ledger.query("balances")
     ]
-
-
-def _late_micros(story: Story) -> dict[str, int]:
-    with contextlib.closing(open_ledger(story.config.ledger_url, read_only=True)) as ledger:
-        rows = ledger.query("adjustments")
-        return {row["customer_id"]: row["amount_micros"] for row in rows}
 
 
 def _explain(story: Story, trace_id: str) -> None:
@@ -211,10 +210,10 @@ def run_sandbox(*, port_langfuse: int, port_stripe: int, traces: int, as_json: b
     """Run only the sandbox until stopped. Raises ConfigError if a port is taken."""
 
     def announce(ready: Ready) -> None:
+        click.echo(f"Langfuse on {ready.langfuse_url}, Stripe on {ready.stripe_url}, {ready.traces:,} traces.")
         click.echo(
-            f"Langfuse on {ready.langfuse_url}, Stripe on {ready.stripe_url}, {ready.traces:,} traces; Ctrl-C stops."
+            "What they received: /sandbox/requests on both, /sandbox/tally on Stripe. Ctrl-C stops. To use them:"
         )
-        click.echo("What they received: /sandbox/requests on both, /sandbox/tally on Stripe. Ctrl-C stops. To use them:")
         _say_exports(environment_of(ready), click.echo)
 
     options = Options(port_langfuse=port_langfuse, port_stripe=port_stripe, story=traces)

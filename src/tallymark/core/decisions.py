@@ -59,6 +59,7 @@ class Known:
     mark_written_at_us: int | None
     cost_usd: Decimal | None
     duration_s: Decimal | None
+    generation: str = "traces"
 
     @property
     def customer(self) -> Customer | None:
@@ -107,6 +108,11 @@ class Decision:
     adjusted: bool = False
     adopted: bool = False
     result_before: str = ""
+
+    @property
+    def first_in_run(self) -> bool:
+        """Whether this is the run's first reading of the trace."""
+        return not self.result_before
 
 
 def attributes_text(trace: Trace) -> str:

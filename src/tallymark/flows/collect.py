@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -44,22 +45,35 @@ def range_of(from_us: int, to_us: int | None, now_us: int, settle_us: int) -> Ra
 
 @dataclass(slots=True)
 class Collected:
-    """What collecting counted besides the results that the ledger counts."""
+    """What collecting counted: distinct traces by result, and what else was noticed.
 
-    read: int = 0
+    Counted here and not by the ledger, where another run may read the same traces a moment later.
+    """
+
+    results: Counter[str] = field(default_factory=Counter)
     adjusted: int = 0
     healed: int = 0
     untagged: int = 0
+    adopted: int = 0
+    rows: int = 0
     unreadable: list[str] = field(default_factory=list)
     project_ids: set[str] = field(default_factory=set)
+
+    @property
+    def read(self) -> int:
+        """How many distinct traces were read."""
+        return self.results.total()
 
     def count(self, decisions: Sequence[Decision]) -> None:
         """Add a batch."""
         for decision in decisions:
-            self.read += decision.first_in_run
+            self.results[decision.result] += 1
+            if not decision.first_in_run:
+                self.results[decision.result_before] -= 1
             self.adjusted += decision.adjusted
             self.healed += decision.healed
             self.untagged += decision.untagged
+            self.adopted += decision.adopted
             self.project_ids.add(decision.trace.project_id)
 
 
@@ -71,24 +85,22 @@ def collect(
     span: Range,
     coverage: Coverage | None,
     progress: Progress,
-) -> Collected:
+    collected: Collected,
+) -> None:
     """Read a range, decide every trace in it, and record each batch in one transaction with its coverage."""
-    collected = Collected()
     lookup = source.lookup(span.from_us, span.to_us, span.future_us)
     pages = read_ahead(source.read(span.from_us, span.to_us, decider.only_pending, span.future_us))
-    rows_read = 0
     for batch in _batches(pages):
-        rows_read += sum(page.rows for page in batch)
+        collected.rows += sum(page.rows for page in batch)
         traces = distinct(trace for page in batch for trace in page.traces if span.settles(trace))
         known = ledger.known(traces)
         traces = [with_lookup(trace, known.get(key_of(trace)), lookup) for trace in traces]
         collected.count(ledger.record(run, traces, decider, _reached(coverage, batch, span)))
         collected.unreadable += [problem for page in batch for problem in page.unreadable]
         _confirm_shrunk(source, ledger, decider, run, collected)
-        progress("read", rows_read, max(page.total_items for page in batch))
+        progress("read", collected.rows, max(page.total_items for page in batch))
     if coverage is not None:
         ledger.put_coverage(coverage)
-    return collected
 
 
 def revisit_held(

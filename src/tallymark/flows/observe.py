@@ -1,4 +1,4 @@
-"""Collect through the observations generation: stage a window's observations, then decide every trace they belong to."""
+"""Collect through the observations generation: stage a window's observations, then decide the traces they are of."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def collect_observations(
     span: Range,
     coverage: Coverage | None,
     progress: Progress,
-) -> Collected:
+    collected: Collected,
+) -> None:
     """Read a range window by window, the oldest first; what a window said is decided before the next is read."""
-    collected = Collected()
     for start_us, end_us in source.windows(span.from_us, min(span.to_us, span.settled_us)):
         stage_pages(source.read(start_us, end_us), ledger, run, collected, progress)
         decide_all(source, ledger, decider, run, collected)
@@ -38,11 +38,15 @@ def collect_observations(
     if span.to_us > span.future_us:
         stage_pages(source.read(span.future_us, span.to_us), ledger, run, collected, progress)
         decide_all(source, ledger, decider, run, collected)
-    return collected
 
 
 def collect_traces(
-    source: ObservationsSource, ledger: Ledger, decider: Decider, run: RunRef, trace_ids: list[str], collected: Collected
+    source: ObservationsSource,
+    ledger: Ledger,
+    decider: Decider,
+    run: RunRef,
+    trace_ids: list[str],
+    collected: Collected,
 ) -> None:
     """Read all observations of some traces, and decide them."""
     stage_pages(source.read_traces(trace_ids), ledger, run, collected, quiet, complete=True)
@@ -77,9 +81,7 @@ def stage_pages(
         progress("read", collected.rows, None)
 
 
-def decide_all(
-    source: ObservationsSource, ledger: Ledger, decider: Decider, run: RunRef, collected: Collected
-) -> None:
+def decide_all(source: ObservationsSource, ledger: Ledger, decider: Decider, run: RunRef, collected: Collected) -> None:
     """Decide what is staged. A trace that was billed as a whole, and looks different in part, is read in full first."""
     for project_id in sorted(collected.project_ids):
         for incomplete in _decide_project(ledger, decider, run, project_id, collected):
@@ -99,7 +101,10 @@ def _decide_project(
             yield batch.incomplete
 
 
-def adopt_scores(client: LangfuseClient, ledger: Ledger, run: RunRef, project_id: str, from_us: int) -> None:
-    """Note which traces are marked by score on the server, so that none of them is billed again."""
-    for trace_ids in marked_traces(client, from_us):
-        put_score_marks(ledger, run, [(project_id, trace_id) for trace_id in trace_ids])
+def adopt_scores(client: LangfuseClient, ledger: Ledger, run: RunRef, from_us: int) -> set[str]:
+    """Note which traces are marked by score on the server, so that none is billed again. The projects they are of."""
+    project_ids: set[str] = set()
+    for keys in marked_traces(client, from_us):
+        put_score_marks(ledger, run, keys)
+        project_ids.update(project_id for project_id, _ in keys)
+    return project_ids

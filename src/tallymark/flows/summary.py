@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -47,6 +47,12 @@ def zeros(reasons: Iterable[Reason]) -> dict[str, int]:
     return {str(reason): 0 for reason in reasons}
 
 
+def count_reasons(counts: dict[str, int], results: Mapping[str, int]) -> None:
+    """Add results to the counts of the reasons that are counted there."""
+    for reason in counts:
+        counts[reason] += results.get(reason, 0)
+
+
 class SyncSummary(msgspec.Struct):
     """Counts of one run; each distinct trace that was read counts once.
 
@@ -56,6 +62,7 @@ class SyncSummary(msgspec.Struct):
     run_id: str
     dry_run: bool
     source: str
+    source_reason: str
     server_version: str
     from_: str = msgspec.field(name="from")
     to: str
@@ -68,26 +75,21 @@ class SyncSummary(msgspec.Struct):
     adjusted: int = 0
     healed: int = 0
     untagged: int = 0
+    adopted: int = 0
     credits: str = "0.000000"
     meter_events: MeterEvents = msgspec.field(default_factory=MeterEvents)
     marks: MarkCounts = msgspec.field(default_factory=MarkCounts)
     requests: Requests = msgspec.field(default_factory=Requests)
     seconds: float = 0.0
 
-    def count_results(self, results: Iterable[tuple[str, str, int]]) -> None:
-        """Add what the ledger says of the traces that this run read: (result, money, traces)."""
-        for result, money, traces in results:
-            self.fetched += traces
-            if result in self.skipped:
-                self.skipped[result] += traces
-            elif result in self.held:
-                self.held[result] += traces
-            elif result == PROCESSED and money == "accepted":
-                self.processed += traces
-            elif money == "in_doubt":
-                self.held[Reason.IN_DOUBT] += traces
-            else:
-                self.failed += traces
+    def count_results(self, results: Mapping[str, int], unpaid: Mapping[str, int]) -> None:
+        """Add traces by result, and take from the processed those whose money is "open" or "in_doubt" still."""
+        self.fetched += sum(results.values())
+        count_reasons(self.skipped, results)
+        count_reasons(self.held, results)
+        self.processed += results.get(PROCESSED, 0) - sum(unpaid.values())
+        self.held[Reason.IN_DOUBT] += unpaid.get("in_doubt", 0)
+        self.failed += unpaid.get("open", 0)
 
     @property
     def exit_status(self) -> int:

@@ -206,7 +206,7 @@ class Ledger:
         """Store decisions inside the caller's transaction; `with_units` unless their units are stored already."""
         changed = [decision for decision in decisions if decision.worth_micros is not None]
         self._db.write_many("put_trace", [_trace_values(run, decision) for decision in changed])
-        self._db.write_many("put_unit", [_unit_values(run, d.trace, u) for d in changed for u in d.trace.units])
+        self._db.write_many("put_unit", [_whole_unit(run, d) for d in changed if with_units])
         self._db.write_many("touch_trace", [_touch_values(run, d) for d in decisions if d.worth_micros is None])
         for decision in changed:
             self._append_txn(run, decision)
@@ -412,9 +412,9 @@ class Ledger:
 
     # --- reading
 
-    def count_results(self, run_id: str) -> list[tuple[str, str, int]]:
-        """How the traces that a run read end: (result, money, traces)."""
-        return [(row["result"], row["money"], row["traces"]) for row in self._db.rows("count_results", run_id=run_id)]
+    def unpaid(self, run_id: str) -> dict[str, int]:
+        """How many processed traces, last read by a run, have money that is "open" or "in_doubt" still."""
+        return {row["money"]: row["traces"] for row in self._db.rows("unpaid", run_id=run_id)}
 
     def failures(self, run_id: str, limit: int) -> list[tuple[str, str]]:
         """Traces of a run whose money was not accepted, and the meter's last answer."""
@@ -451,6 +451,7 @@ def _known(row: Row) -> Known:
         mark_written_at_us=row["mark_written_at_us"],
         cost_usd=Decimal(row["cost_usd"]) if row["cost_usd"] is not None else None,
         duration_s=Decimal(row["duration_s"]) if row["duration_s"] is not None else None,
+        generation=row["generation"],
     )
 
 
@@ -506,6 +507,11 @@ def unit_values(run: RunRef, project_id: str, trace_id: str, unit: Unit) -> dict
         "updated_at_us": unit.updated_us,
         "now_us": run.now_us,
     }
+
+
+def _whole_unit(run: RunRef, decision: Decision) -> dict[str, Any]:
+    """The one unit of a trace that was read whole."""
+    return unit_values(run, decision.trace.project_id, decision.trace.trace_id, decision.trace.units[0])
 
 
 def _touch_values(run: RunRef, decision: Decision) -> dict[str, Any]:

@@ -60,8 +60,6 @@ class SqliteDatabase:
             )
             self._connection.row_factory = sqlite3.Row
             self._connection.execute("pragma synchronous = full")
-            if not read_only:
-                self._connection.execute("pragma journal_mode = wal")
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -132,7 +130,11 @@ class SqliteDatabase:
 
     def migrate(self) -> None:
         """Bring the schema to this version, under the write lock. Raises LedgerNewer for a schema from the future."""
-        if self.version() == len(MIGRATIONS):
+        found = self.version()
+        with self._errors():
+            # Only now: it writes, and a file of something else must stay as it is.
+            self._connection.execute("pragma journal_mode = wal")
+        if found == len(MIGRATIONS):
             return
         with self.transaction():
             for number in range(self.version(), len(MIGRATIONS)):
@@ -146,8 +148,9 @@ class SqliteDatabase:
     def version(self) -> int:
         """How many migrations the file has seen. Raises LedgerNewer or LedgerUnusable."""
         with self._errors():
-            found: int = self._connection.execute("pragma user_version").fetchone()[0]
+            # In this order: another process may be migrating, and its tables and version appear together.
             tables = self._connection.execute("select count(*) from sqlite_master").fetchone()[0]
+            found: int = self._connection.execute("pragma user_version").fetchone()[0]
         if found > len(MIGRATIONS):
             raise LedgerNewer(
                 f"the ledger {self.path} was written by a newer tallymark (schema {found}); upgrade tallymark."

@@ -16,7 +16,7 @@ import msgspec
 from ..core.decisions import Decision, Known, TraceKey
 from ..core.readings import Reading, merge, newest_units, trace_of
 from ..core.types import Trace, Unit
-from .ledger import Coverage, Ledger, RunRef, unit_values
+from .ledger import Ledger, RunRef, unit_values
 
 _encode = msgspec.json.Encoder().encode
 Decide = Callable[[Trace, Known | None], Decision]
@@ -71,7 +71,9 @@ def decide_staged(
 
 def _needs_all(row: Any, known: Known | None, decision: Decision) -> bool:
     """A trace last read as a whole, of which a part is seen now that is not the same money: its rest is needed."""
-    return known is not None and known.generation == "traces" and not row["complete"] and decision.worth_micros is not None
+    return (
+        known is not None and known.generation == "traces" and not row["complete"] and decision.worth_micros is not None
+    )
 
 
 def put_score_marks(ledger: Ledger, run: RunRef, keys: Iterable[TraceKey]) -> None:

@@ -6,12 +6,12 @@ deterministic, so that writing one twice leaves one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from ..errors import NotFound, RemoteError, WrongMode
+from ..errors import Refused, RemoteError
 from ..remote.langfuse import LangfuseClient
 
 # POST /scores refuses bodies of more than 1 MiB (facts/langfuse.md section 5.4).
@@ -32,9 +32,7 @@ def post_scores(client: LangfuseClient, scores: Sequence[dict[str, Any]]) -> dic
     """Write scores through POST /scores; returns why those that were refused were, by score id."""
     try:
         return _post_lists(client, scores)
-    except (WrongMode, NotFound):
-        raise
-    except RemoteError:
+    except Refused:
         # Servers up to 4.16 take one object only and refuse a list (facts/langfuse.md section 5.4).
         return _post_objects(client, scores)
 
@@ -58,20 +56,15 @@ def _post_list(client: LangfuseClient, scores: Sequence[dict[str, Any]]) -> dict
 
 
 def _post_objects(client: LangfuseClient, scores: Sequence[dict[str, Any]]) -> dict[str, str]:
-    refused = {}
+    refused: dict[str, str] = {}
     for score in scores:
         # This form has no field for the time (facts/langfuse.md section 5.4).
-        body = {name: value for name, value in score.items() if name != "timestamp"}
-        refused |= _attempt(score["id"], lambda body=body: client.post("/api/public/scores", msgspec.json.encode(body), bytes))
+        body = msgspec.json.encode({name: value for name, value in score.items() if name != "timestamp"})
+        try:
+            client.post("/api/public/scores", body, bytes)
+        except RemoteError as error:
+            refused[score["id"]] = str(error)
     return refused
-
-
-def _attempt(score_id: str, write: Callable[[], object]) -> dict[str, str]:
-    try:
-        write()
-    except RemoteError as error:
-        return {score_id: str(error)}
-    return {}
 
 
 def _chunks(scores: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:

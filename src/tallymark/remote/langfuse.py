@@ -17,7 +17,7 @@ import msgspec
 import urllib3
 
 from ..core.clock import SECOND_US, Clock
-from ..errors import Garbled, KeyRefused, NotFound, RemoteError, TooMuch, Unavailable, Unreachable, WrongMode
+from ..errors import Garbled, KeyRefused, NotFound, Refused, RemoteError, TooMuch, Unavailable, Unreachable, WrongMode
 
 T = TypeVar("T")
 
@@ -172,7 +172,7 @@ class LangfuseClient:
             return NotFound(f"{where}: {said.message or 'there is no such route; is this a Langfuse server?'}")
         if status >= 500:
             return Unavailable(f"{where}. Its own health page may say more: {self.base_url}/api/public/health")
-        return RemoteError(f"{where}: {said.message} {said.error or ''}".rstrip())
+        return Refused(f"{where}: {said.message} {said.error or ''}".rstrip())
 
 
 class _RateLimited(Exception):

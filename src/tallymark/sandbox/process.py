@@ -286,8 +286,8 @@ def start(options: Options | None = None) -> SandboxProcess:
     try:
         return SandboxProcess(child, _read_ready(child.stdout))
     except BaseException:
-        child.kill()
-        child.wait()
+        with child:
+            child.kill()
         raise
 
 

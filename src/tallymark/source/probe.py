@@ -36,9 +36,15 @@ def server_version(client: LangfuseClient) -> str:
     version = client.get("/api/public/health", (), msgspec.json.Decoder(_Health).decode).version
     if _version_key(version) < SERVER_VERSION_MIN:
         raise ConfigError(
-            f"{client.base_url} runs Langfuse {version}, which ignores the filter parameter; upgrade it to 3.117 or later."
+            f"{client.base_url} runs Langfuse {version}, which ignores the filter parameter; "
+            "upgrade it to 3.117 or later."
         )
     return version
+
+
+def is_v3(version: str) -> bool:
+    """Whether a server is of the generation that always lists traces; its first page then is the probe."""
+    return _version_key(version) < (4,)
 
 
 def probe(client: LangfuseClient, version: str, now_us: int) -> Probe:
@@ -69,7 +75,8 @@ def choose(found: Probe, wanted: str) -> tuple[str, str]:
             return wanted, "BILLING_SOURCE says so"
         other = "observations" if wanted == "traces" else "traces"
         raise ConfigError(
-            f"BILLING_SOURCE is {wanted}, but Langfuse {found.version} cannot be read through it; set it to auto or {other}."
+            f"BILLING_SOURCE is {wanted}, but Langfuse {found.version} cannot be read through it; "
+            f"set it to auto or {other}."
         )
     if found.traces:
         return "traces", "the trace list can be read" + (", observations too" if found.observations else "")

@@ -17,6 +17,7 @@ from ..core.types import WHOLE_TRACE, Trace, Unit
 PENDING_TAG = "billing:pending"
 PROCESSED_TAG = "billing:processed"
 ATTRIBUTE_LENGTH_MAX = 500
+_NO_METRICS = "the server sent no cost and latency (field group metrics)"
 
 
 class Metadata(msgspec.Struct):
@@ -83,6 +84,9 @@ class Page(msgspec.Struct):
     unreadable: list[str]
 
 
+# A wrong type, a time without a zone, a number beyond what Decimal holds.
+_BAD_ROW = (msgspec.ValidationError, ValueError, ArithmeticError)
+
 _decode_page = msgspec.json.Decoder(_Page).decode
 _decode_raw_page = msgspec.json.Decoder(_RawPage).decode
 _decode_row = msgspec.json.Decoder(TraceRow).decode
@@ -96,9 +100,9 @@ def decode_page(body: bytes) -> Page:
     """
     try:
         page = _decode_page(body)
-    except msgspec.ValidationError:
+        return Page([to_trace(row) for row in page.data], page.meta.totalItems, len(page.data), [])
+    except _BAD_ROW:
         return _decode_row_by_row(body)
-    return Page([to_trace(row) for row in page.data], page.meta.totalItems, len(page.data), [])
 
 
 def _decode_row_by_row(body: bytes) -> Page:
@@ -108,7 +112,7 @@ def _decode_row_by_row(body: bytes) -> Page:
     for raw in page.data:
         try:
             traces.append(to_trace(_decode_row(raw)))
-        except msgspec.ValidationError as error:
+        except _BAD_ROW as error:
             _keep_bad_row(raw, str(error), traces, unreadable)
     return Page(traces, page.meta.totalItems, len(page.data), unreadable)
 
@@ -118,7 +122,7 @@ def _keep_bad_row(raw: msgspec.Raw, problem: str, traces: list[Trace], unreadabl
         row = _decode_identity(raw)
         unit = Unit(WHOLE_TRACE, None, None, problem=f"the row is not as Langfuse sends it: {problem}")
         traces.append(Trace(row.projectId, row.id, from_datetime(row.timestamp), (unit,)))
-    except (msgspec.ValidationError, ValueError):
+    except _BAD_ROW:
         unreadable.append(problem)
 
 
@@ -145,9 +149,13 @@ def to_trace(row: TraceRow) -> Trace:
 
 
 def _unit_of(row: TraceRow) -> Unit:
-    if row.totalCost is None or row.latency is None or (row.totalCost == -1 and row.latency == -1):
+    if row.totalCost is None or row.latency is None:
+        return Unit(WHOLE_TRACE, None, None, problem=_NO_METRICS)
+    if not (row.totalCost.is_finite() and row.latency.is_finite()):
+        return Unit(WHOLE_TRACE, None, None, problem=f"cost {row.totalCost} or latency {row.latency} is not a number")
+    if row.totalCost == -1 and row.latency == -1:
         # -1 means that the group `metrics` was not sent (observed item 2): never a cost.
-        return Unit(WHOLE_TRACE, None, None, problem="the server sent no cost and latency (field group metrics)")
+        return Unit(WHOLE_TRACE, None, None, problem=_NO_METRICS)
     return Unit(WHOLE_TRACE, row.totalCost, row.latency)
 
 

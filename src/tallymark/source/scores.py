@@ -17,14 +17,15 @@ STATUS_NAME = "billing_status"
 PROCESSED = "processed"
 
 
-class _Subject(msgspec.Struct):
+class _Subject(msgspec.Struct, frozen=True):
     kind: str = ""
     id: str = ""
 
 
 class _ScoreRow(msgspec.Struct):
+    projectId: str  # noqa: N815 - Langfuse's own name
     value: object = None
-    subject: _Subject | None = None
+    subject: _Subject = _Subject()
 
 
 class _Meta(msgspec.Struct):
@@ -39,18 +40,22 @@ class _Page(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Page).decode
 
 
-def marked_traces(client: LangfuseClient, from_us: int) -> Iterator[list[str]]:
-    """Ids of traces with a score billing_status = processed that is dated from_us or later, page by page."""
-    query = [("name", STATUS_NAME), ("fromTimestamp", format_time(from_us)), ("fields", "subject"), ("limit", str(PAGE_ROWS))]
+def marked_traces(client: LangfuseClient, from_us: int) -> Iterator[list[tuple[str, str]]]:
+    """(project id, trace id) of traces with a score billing_status = processed dated from_us or later, by page."""
+    query = [
+        ("name", STATUS_NAME),
+        ("fromTimestamp", format_time(from_us)),
+        ("fields", "subject"),
+        ("limit", str(PAGE_ROWS)),
+    ]
     cursor: str | None = None
     while True:
         page = client.get("/api/public/v3/scores", [*query, *([("cursor", cursor)] if cursor else [])], _decode)
-        yield [trace_id for row in page.data if (trace_id := _trace_id_of(row)) and row.value == PROCESSED]
+        yield [(row.projectId, row.subject.id) for row in page.data if _marks_a_trace(row)]
         if page.meta.cursor is None or page.meta.cursor == cursor or not page.data:
             return
         cursor = page.meta.cursor
 
 
-def _trace_id_of(row: _ScoreRow) -> str | None:
-    """The trace that a score is on, if it is on a trace."""
-    return row.subject.id if row.subject is not None and row.subject.kind == "trace" else None
+def _marks_a_trace(row: _ScoreRow) -> bool:
+    return row.value == PROCESSED and row.subject.kind == "trace" and bool(row.subject.id)

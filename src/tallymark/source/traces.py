@@ -2,13 +2,15 @@
 
 How a window is read so that nothing is skipped (docs/adr/0004): pages by offset, oldest first; where a page's edge
 could hide a row (equal timestamps across the edge, or rows that left the window) the reading starts again from the
-last timestamp. Repeats are harmless, because the ledger knows a trace by its id.
+last timestamp. Filtered by tag, where rows leave while others come, every page starts at the last timestamp of the one
+before. Repeats are harmless, because the ledger knows a trace by its id.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote_plus
 
 import msgspec
 
@@ -21,9 +23,10 @@ from .rows import PENDING_TAG, PROCESSED_TAG, Page, decode_page
 PAGE_ROWS = 100
 MILLISECOND_US = 1000
 WINDOW_US_MIN = MINUTE_US
-INSTANT_PASSES_MAX = 5
 # An observation may start long before its trace; a confirming read looks this far back (observed item 5).
 CONFIRM_LOOKBACK_US = 35 * DAY_US
+# Node's HTTP server, which Langfuse runs on, refuses a request line and headers of more than 16 kB together.
+ASKED_IDS_BYTES_MAX = 8_000
 
 BILLED_FIELDS = "core,io,metrics"
 Filter = dict[str, object]
@@ -49,13 +52,17 @@ MARKED_BY_SCORE: tuple[Filter, ...] = (
 
 @dataclass(slots=True)
 class _Window:
-    """Where the reading of a range stands. Beyond the horizon (the present) hardly any trace lies: one window does."""
+    """Where the reading of a range stands. Beyond the horizon (the present) hardly any trace lies: one window does.
+
+    With `by_time` each page starts at the last timestamp of the one before, not at an offset.
+    """
 
     start_us: int
     end_us: int
     to_us: int
     horizon_us: int
     width_us: int
+    by_time: bool
     page: int = 1
     last_us: int | None = None
     total_items: int | None = None
@@ -88,10 +95,17 @@ class TracesSource:
         `only_pending` asks the server for traces tagged billing:pending and not billing:processed. `horizon_us` is
         the present, where to_us lies far ahead of it.
         """
-        return self._walk(from_us, to_us, BILLED_FIELDS, NOT_YET_BILLED if only_pending else (), horizon_us)
+        filters = NOT_YET_BILLED if only_pending else ()
+        return self._walk(from_us, to_us, BILLED_FIELDS, filters, horizon_us, by_time=only_pending)
 
     def read_many(self, trace_ids: Sequence[str], from_us: int) -> Page:
         """The rows of at most 100 traces by id, with the cost of every observation since from_us."""
+        pages = [self._read_ids(ids, from_us) for ids in _chunks_for_url(trace_ids)]
+        traces = [trace for page in pages for trace in page.traces]
+        unreadable = [problem for page in pages for problem in page.unreadable]
+        return Page(traces, len(traces), sum(page.rows for page in pages), unreadable)
+
+    def _read_ids(self, trace_ids: Sequence[str], from_us: int) -> Page:
         by_id: Filter = {"type": "stringOptions", "column": "id", "operator": "any of", "value": list(trace_ids)}
         far_us = parse_time("2100-01-01T00:00:00Z")
         return self._ask(max(from_us, 0), far_us, 1, BILLED_FIELDS, (by_id,))
@@ -112,10 +126,17 @@ class TracesSource:
         return Lookup(IdStream(unpriced), IdStream(scored))
 
     def _walk(
-        self, from_us: int, to_us: int, fields: str, filters: Sequence[Filter], horizon_us: int | None = None
+        self,
+        from_us: int,
+        to_us: int,
+        fields: str,
+        filters: Sequence[Filter],
+        horizon_us: int | None = None,
+        by_time: bool = False,
     ) -> Iterator[Page]:
         width_us = self._window_us_max or max(to_us - from_us, 1)
-        window = _Window(from_us, to_us, to_us, to_us if horizon_us is None else min(horizon_us, to_us), width_us)
+        horizon_us = to_us if horizon_us is None else min(horizon_us, to_us)
+        window = _Window(from_us, to_us, to_us, horizon_us, width_us, by_time)
         window.open(from_us)
         while window.start_us < to_us:
             try:
@@ -124,7 +145,7 @@ class TracesSource:
                 _shrink(window)
                 continue
             if page.rows == 0:
-                _next_window(window, self._window_us_max)
+                _end_window(window, page, self._window_us_max)
                 continue
             yield page
             yield from self._advance(window, page, fields, filters)
@@ -132,37 +153,56 @@ class TracesSource:
     def _advance(self, window: _Window, page: Page, fields: str, filters: Sequence[Filter]) -> Iterator[Page]:
         """Move the window past a page; where the edge of the page could hide a row, read around it."""
         first_us, last_us = _edges(page)
-        tie_us = first_us if first_us is not None and first_us == window.last_us else None
-        left = window.total_items is not None and page.total_items < window.total_items
-        resume_us = window.last_us
+        before_us, left = window.last_us, _rows_left(window, page)
         window.page += 1
         window.total_items = page.total_items
-        window.last_us = last_us if last_us is not None else window.last_us
-        if left and resume_us is not None:
-            window.restart(resume_us)
-        elif tie_us is not None:
-            yield from self._read_instant(tie_us, fields, filters)
-            window.restart(tie_us + MILLISECOND_US)
+        window.last_us = last_us if last_us is not None else before_us
+        if window.by_time and last_us is not None:
+            yield from self._advance_by_time(window, page, fields, filters)
+        elif left and before_us is not None:
+            window.restart(before_us)
+        elif first_us is not None and first_us == before_us:
+            yield from self._read_instant(first_us, fields, filters)
+            window.restart(first_us + MILLISECOND_US)
+
+    def _advance_by_time(self, window: _Window, page: Page, fields: str, filters: Sequence[Filter]) -> Iterator[Page]:
+        """Go on at the last timestamp; from a page of one timestamp to the next millisecond, once all of it is read."""
+        first_us, last_us = _edges(page)
+        assert last_us is not None
+        if first_us != last_us:
+            window.restart(last_us)
+            return
+        if page.rows >= PAGE_ROWS:
+            yield from self._read_instant(last_us, fields, filters)
+        window.restart(last_us + MILLISECOND_US)
 
     def _read_instant(self, at_us: int, fields: str, filters: Sequence[Filter]) -> Iterator[Page]:
-        """Every trace of one millisecond: equal timestamps swap places between calls, so read until nothing is new."""
+        """Every trace of one millisecond, by id: equal timestamps swap places between calls. Until nothing is new."""
         seen: set[str] = set()
-        for _ in range(INSTANT_PASSES_MAX):
-            known = len(seen)
-            number = 1
-            while (page := self._ask(at_us, at_us + MILLISECOND_US, number, fields, filters)).rows:
+        known = -1
+        while len(seen) > known:
+            known, number = len(seen), 1
+            while (page := self._ask(at_us, at_us + MILLISECOND_US, number, fields, filters, order="id.asc")).rows:
                 seen.update(trace.trace_id for trace in page.traces)
                 number += 1
                 yield page
-            if number == 2 or len(seen) == known:
+            if len(seen) >= page.total_items:
                 return
 
-    def _ask(self, from_us: int, to_us: int, page: int, fields: str, filters: Sequence[Filter]) -> Page:
+    def _ask(
+        self,
+        from_us: int,
+        to_us: int,
+        page: int,
+        fields: str,
+        filters: Sequence[Filter],
+        order: str = "timestamp.asc",
+    ) -> Page:
         query = [
             ("fromTimestamp", format_time(from_us)),
             ("toTimestamp", format_time(to_us)),
             ("fields", fields),
-            ("orderBy", "timestamp.asc"),
+            ("orderBy", order),
             ("limit", str(PAGE_ROWS)),
             ("page", str(page)),
         ]
@@ -226,7 +266,35 @@ def _shrink(window: _Window) -> None:
     window.open(resume_us)
 
 
+def _rows_left(window: _Window, page: Page) -> bool:
+    """Whether rows vanished since the last page, so that others may have moved to where was read already."""
+    return window.total_items is not None and page.total_items < window.total_items
+
+
+def _end_window(window: _Window, page: Page, width_us_max: int | None) -> None:
+    """An empty page is the end of a window, unless the rest of it moved forward."""
+    if _rows_left(window, page) and window.last_us is not None:
+        window.restart(window.last_us)
+    else:
+        _next_window(window, width_us_max)
+
+
 def _next_window(window: _Window, width_us_max: int | None) -> None:
     """Go to the next window; after a shrink, dare one twice as wide again."""
     window.width_us = min(window.width_us * 2, width_us_max or window.width_us * 2)
     window.open(window.end_us)
+
+
+def _chunks_for_url(trace_ids: Sequence[str]) -> Iterator[list[str]]:
+    """Ids in as few lists as fit a URL each."""
+    chunk: list[str] = []
+    size = 0
+    for trace_id in trace_ids:
+        bytes_asked = len(quote_plus(f'"{trace_id}",'))
+        if chunk and size + bytes_asked > ASKED_IDS_BYTES_MAX:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(trace_id)
+        size += bytes_asked
+    if chunk:
+        yield chunk

@@ -1,4 +1,4 @@
-"""The `filter` parameter of the trace list: JSON conditions on columns (facts/langfuse.md section 1.4)."""
+"""The `filter` parameter of the lists: JSON conditions on columns (facts/langfuse.md section 1.4)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .prices import cost_details
 from .records import Scope, Trace
 from .values import stored_text
 
-Predicate = Callable[[Trace], bool]
-Read = Callable[[Trace, Scope], Any]
+Predicate = Callable[[Any], bool]
+Read = Callable[[Any, Scope], Any]
 
 _STRING_OPERATORS = ["=", "contains", "does not contain", "starts with", "ends with"]
 _NUMBER_OPERATORS = ["=", ">", "<", ">=", "<="]
@@ -42,13 +42,18 @@ _EMPTY_VALUE = (
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition of a filter, checked."""
+    """One condition of a filter, checked.
+
+    `key_must_exist`: metadata without the key never matches, as on version 4; on version 3 it counts as "" (facts/
+    langfuse-observed.md item 14).
+    """
 
     type: str
     column: str
     operator: str
     value: Any
     key: str | None
+    key_must_exist: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +129,8 @@ COLUMNS = {
 }
 
 
-def parse_filter(text: str) -> list[Condition]:
-    """The conditions of a `filter` parameter. Raises Refusal with the server's own 400."""
+def parse_filter(text: str, columns: Mapping[str, Column], *, key_must_exist: bool) -> list[Condition]:
+    """The conditions of a `filter` parameter on a list with these columns. Raises Refusal with the server's own 400."""
     try:
         elements = msgspec.json.decode(text)
     except msgspec.DecodeError:
@@ -135,7 +140,7 @@ def parse_filter(text: str) -> list[Condition]:
     issues = [issue for index, element in enumerate(elements) for issue in _element_issues(index, element)]
     if issues:
         raise invalid_data(issues)
-    return [_condition(element) for element in elements]
+    return [_condition(element, columns, key_must_exist=key_must_exist) for element in elements]
 
 
 def _element_issues(index: int, element: Any) -> list[Issue]:
@@ -174,8 +179,8 @@ def _scalar_issues(path: tuple[str, int], kind: str, value: Any) -> list[Issue]:
     return [] if fits else [wrong_type((*path, "value"), expected, value)]
 
 
-def _condition(element: Mapping[str, Any]) -> Condition:
-    column = COLUMNS.get(element["column"])
+def _condition(element: Mapping[str, Any], columns: Mapping[str, Column], *, key_must_exist: bool) -> Condition:
+    column = columns.get(element["column"])
     if column is None:
         raise invalid_request(f"Column {element['column']} does not match a UI / CH table mapping.")
     if element["type"] not in column.types:
@@ -186,13 +191,14 @@ def _condition(element: Mapping[str, Any]) -> Condition:
         )
     value = parse_time(element["value"]) if element["type"] == "datetime" else element["value"]
     value = tuple(value) if isinstance(value, list) else value
-    return Condition(element["type"], element["column"], element["operator"], value, element.get("key"))
+    key = element.get("key")
+    return Condition(element["type"], element["column"], element["operator"], value, key, key_must_exist)
 
 
-def predicate(condition: Condition, scope: Scope) -> Predicate:
-    """A test of one trace."""
-    read, test = COLUMNS[condition.column].read, _TESTS[condition.type](condition)
-    return lambda trace: test(read(trace, scope))
+def predicate(condition: Condition, scope: Scope, columns: Mapping[str, Column] = COLUMNS) -> Predicate:
+    """A test of one record of the list with these columns; that of the traces, if nothing is said."""
+    read, test = columns[condition.column].read, _TESTS[condition.type](condition)
+    return lambda record: test(read(record, scope))
 
 
 Test = Callable[[Any], bool]
@@ -228,8 +234,9 @@ def _category_test(condition: Condition) -> Test:
 
 
 def _metadata_test(condition: Condition) -> Test:
-    # Version 3 reads a missing key as "" (facts/langfuse-observed.md item 14).
     compare, key = _STRING_TESTS[condition.operator], condition.key or ""
+    if condition.key_must_exist:
+        return lambda metadata: key in metadata and compare(stored_text(metadata[key]), condition.value)
     return lambda metadata: compare(stored_text(metadata[key]) if key in metadata else "", condition.value)
 
 

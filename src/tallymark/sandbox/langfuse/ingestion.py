@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -13,8 +13,11 @@ from tallymark.sandbox.wire import Response
 
 from .answers import Refusal, invalid_data, json_answer
 from .calls import Call
+from .generations import is_taken, not_taken
 from .issues import (
+    Check,
     Issue,
+    body_issues,
     boolean_issues,
     datetime_issues,
     id_issues,
@@ -28,10 +31,8 @@ from .issues import (
     wrong_type,
 )
 from .issues import Path as IssuePath
-from .records import Score
-from .state import Moment, ProjectData, tidy_environment, whole_milliseconds
-
-Check = Callable[[IssuePath, Any], list[Issue]]
+from .propagation import propagate_observation_later, propagate_trace_later
+from .score_writes import SCORE_CHECKS, score_issues, write_score_later
 
 NAME_LENGTH_MAX = 1000
 _KINDS = ("span", "generation", "event", "agent", "tool", "chain", "retriever", "evaluator", "embedding", "guardrail")
@@ -40,15 +41,10 @@ OBSERVATION_TYPES = {f"{kind}-create": kind.upper() for kind in _KINDS} | {
     "generation-update": "GENERATION",
 }
 _LEVELS = ["DEBUG", "DEFAULT", "WARNING", "ERROR"]
-SCORE_TYPES = ["NUMERIC", "CATEGORICAL", "BOOLEAN", "TEXT", "CORRECTION"]
 
 
 def _level_issues(path: IssuePath, value: Any) -> list[Issue]:
     return [] if value in _LEVELS else [invalid_option(path, _LEVELS)]
-
-
-def _score_type_issues(path: IssuePath, value: Any) -> list[Issue]:
-    return [] if value in SCORE_TYPES else [invalid_option(path, SCORE_TYPES)]
 
 
 _name_issues = partial(string_issues, length_max=NAME_LENGTH_MAX)
@@ -82,15 +78,6 @@ _OBSERVATION_CHECKS: dict[str, Check] = {
     "usageDetails": object_issues,
     "costDetails": object_issues,
 }
-_SCORE_CHECKS: dict[str, Check] = {
-    "id": id_issues,
-    "traceId": string_issues,
-    "observationId": string_issues,
-    "sessionId": string_issues,
-    "environment": string_issues,
-    "comment": string_issues,
-    "dataType": _score_type_issues,
-}
 
 
 def ingest(call: Call) -> Response:
@@ -102,8 +89,9 @@ def ingest(call: Call) -> Response:
         raise Refusal(json_answer(400, {"message": "Invalid request data", "errors": [message]}))
     successes, errors = [], []
     for item in batch:
-        issues = item_issues(item)
-        if issues:
+        if not is_taken(item, call.store.settings.generation):
+            errors.append(not_taken(item))
+        elif issues := item_issues(item):
             errors.append(_error(item, issues))
         else:
             accept_item(call, item)
@@ -134,85 +122,32 @@ def item_issues(item: Any) -> list[Issue]:
     body = item.get("body")
     if not isinstance(body, Mapping):
         return [*issues, wrong_type(("body",), "object", body)]
-    required = _score_issues(("body",), body) if kind == "score-create" else []
+    required = score_issues(("body",), body) if kind == "score-create" else []
     return issues + body_issues(("body",), body, checks) + required
 
 
 def _checks(kind: str) -> dict[str, Check] | None:
     if kind in OBSERVATION_TYPES:
         return _OBSERVATION_CHECKS
-    return {"trace-create": _TRACE_CHECKS, "score-create": _SCORE_CHECKS, "sdk-log": {}}.get(kind)
+    return {"trace-create": _TRACE_CHECKS, "score-create": SCORE_CHECKS, "sdk-log": {}}.get(kind)
 
 
 def _required(item: Mapping[str, Any], name: str, check: Check) -> list[Issue]:
     return check((name,), item[name]) if name in item else [missing((name,), "string")]
 
 
-def body_issues(path: IssuePath, body: Mapping[str, Any], checks: Mapping[str, Check]) -> list[Issue]:
-    """What is wrong with the known keys of a body. Unknown keys and nulls are fine."""
-    given = [(name, check) for name, check in checks.items() if body.get(name) is not None]
-    return [issue for name, check in given for issue in check((*path, name), body[name])]
-
-
-def _score_issues(path: IssuePath, body: Mapping[str, Any]) -> list[Issue]:
-    issues = []
-    if not isinstance(body.get("name"), str):
-        issues.append(missing((*path, "name"), "string"))
-    if not isinstance(body.get("value"), str | int | float):
-        issues.append(missing((*path, "value"), "number"))
-    return issues
-
-
 def accept_item(call: Call, item: Mapping[str, Any]) -> None:
     """Queue one checked item. A trace or observation without an id is accepted and never seen (observed item 20)."""
     kind, body, envelope_us = item["type"], item["body"], parse_time(item["timestamp"])
     if kind == "score-create":
-        call.store.write(partial(_write_score, call.data, body, body.get("id") or str(uuid.uuid4())), envelope_us)
+        write_score_later(call, body, envelope_us)
     elif kind == "trace-create" and body.get("id"):
         call.store.write(partial(call.data.write_trace, body["id"], body), envelope_us)
+        propagate_trace_later(call.store, call.data, body["id"])
     elif kind in OBSERVATION_TYPES and body.get("id"):
         write = partial(call.data.write_observation, body["id"], OBSERVATION_TYPES[kind], body)
         call.store.write(write, envelope_us)
-
-
-def _write_score(data: ProjectData, body: Mapping[str, Any], score_id: str, moment: Moment) -> None:
-    data.write_score(score_of(body, score_id, moment))
-
-
-def score_of(body: Mapping[str, Any], score_id: str, moment: Moment) -> Score:
-    """A score as it will be stored. The envelope's time is its timestamp (facts/langfuse.md section 5.4)."""
-    value = body["value"]
-    is_text = isinstance(value, str)
-    data_type = body.get("dataType") or ("CATEGORICAL" if is_text else "NUMERIC")
-    boolean_text = str(value == 1) if data_type == "BOOLEAN" else None
-    return Score(
-        id=score_id,
-        name=body["name"],
-        timestamp_us=whole_milliseconds(moment.envelope_us),
-        data_type=data_type,
-        value=0 if is_text else value,
-        string_value=value if is_text else boolean_text,
-        trace_id=body.get("traceId"),
-        observation_id=body.get("observationId"),
-        session_id=body.get("sessionId"),
-        comment=body.get("comment"),
-        metadata=body.get("metadata") or {},
-        environment=tidy_environment(body.get("environment")),
-        created_us=moment.created_us,
-        updated_us=moment.visible_us,
-    )
-
-
-def create_score(call: Call) -> Response:
-    """POST /scores: one object (facts/langfuse.md section 5.4)."""
-    if not isinstance(call.body, Mapping):
-        raise invalid_data([wrong_type((), "object", call.body)])
-    issues = body_issues((), call.body, _SCORE_CHECKS) + _score_issues((), call.body)
-    if issues:
-        raise invalid_data(issues)
-    score_id = call.body.get("id") or str(uuid.uuid4())
-    call.store.write(partial(_write_score, call.data, call.body, score_id))
-    return json_answer(200, {"id": score_id})
+        propagate_observation_later(call.store, call.data, body["id"])
 
 
 def create_trace(call: Call) -> Response:
@@ -223,6 +158,7 @@ def create_trace(call: Call) -> Response:
         raise invalid_data(issues)
     trace_id = call.body.get("id") or str(uuid.uuid4())
     call.store.write(partial(call.data.write_trace, trace_id, call.body))
+    propagate_trace_later(call.store, call.data, trace_id)
     return json_answer(200, {"id": trace_id})
 
 
@@ -246,9 +182,3 @@ def delete_traces(call: Call) -> Response:
 
 def _delete_later(call: Call, trace_ids: list[str]) -> None:
     call.store.write(lambda _: call.data.delete_traces(trace_ids))
-
-
-def delete_score(call: Call) -> Response:
-    """DELETE /scores/{id}: 202, the score goes later (facts/langfuse.md section 5.4)."""
-    call.store.write(lambda _: call.data.delete_score(call.path_id))
-    return json_answer(202, {"message": "Score deletion request received successfully"})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tallymark.core.clock import parse_time
 
 Path = tuple[str | int, ...]
 Issue = dict[str, Any]
+Check = Callable[[Path, Any], list[Issue]]
 
 ID_LENGTH_MAX = 800
 # Ours: the real server shows the pattern of its validation library here.
@@ -113,6 +114,12 @@ def object_issues(path: Path, value: Any) -> list[Issue]:
 def boolean_issues(path: Path, value: Any) -> list[Issue]:
     """What is wrong with a boolean."""
     return [] if isinstance(value, bool) else [wrong_type(path, "boolean", value)]
+
+
+def body_issues(path: Path, body: Mapping[str, Any], checks: Mapping[str, Check]) -> list[Issue]:
+    """What is wrong with the known keys of a body. Unknown keys and nulls are fine."""
+    given = [(name, check) for name, check in checks.items() if body.get(name) is not None]
+    return [issue for name, check in given for issue in check((*path, name), body[name])]
 
 
 def _ending(path: Path, message: str) -> Issue:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -12,15 +12,13 @@ import msgspec
 from tallymark.core.clock import parse_time
 from tallymark.sandbox.wire import Response
 
-from .answers import invalid_data, invalid_request, json_answer, not_found
+from .answers import invalid_data, invalid_request, json_answer
 from .calls import Call
-from .issues import invalid_option, is_datetime, missing, wrong_type
+from .issues import is_datetime, missing, wrong_type
 from .parameters import Parameters
 from .prices import total_cost
 from .records import Observation, Trace
 from .values import number, time_text
-
-_VIEWS_V2 = ["observations", "scores-numeric", "scores-categorical", "scores-boolean"]
 
 
 def daily(call: Call) -> Response:
@@ -42,7 +40,7 @@ def _day(date: str, traces: list[Trace]) -> dict[str, Any]:
         "date": date,
         "countTraces": len(traces),
         "countObservations": len(observations),
-        "totalCost": _cost(observations),
+        "totalCost": cost_of(observations),
         "usage": [_usage(model, [one for one in observations if one.model == model]) for model in models],
     }
 
@@ -56,54 +54,47 @@ def _usage(model: str | None, observations: list[Observation]) -> dict[str, Any]
         "inputUsage": usage["input"],
         "outputUsage": usage["output"],
         "totalUsage": usage["total"],
-        "totalCost": _cost(observations),
+        "totalCost": cost_of(observations),
         "countObservations": len(observations),
         "countTraces": len({one.trace_id for one in observations}),
     }
 
 
-def _cost(observations: list[Observation]) -> int | float:
+def cost_of(observations: Iterable[Observation]) -> int | float:
+    """USD of observations as a JSON number, added as decimals."""
     costs = (total_cost(one.cost_usd, one.model, one.usage) for one in observations)
     return number(float(sum(costs, Decimal(0))))
 
 
 def metrics_v1(call: Call) -> Response:
     """GET /metrics: sums and counts over the traces of a time range; no dimensions here."""
-    query = _query(call)
+    query = given_query(call)
     if query.get("dimensions") or query.get("view") != "traces":
         raise invalid_request("The sandbox answers metrics of the view traces without dimensions only.")
-    window = (_moment(query, "fromTimestamp"), _moment(query, "toTimestamp"))
+    window = (given_moment(query, "fromTimestamp"), given_moment(query, "toTimestamp"))
     traces = call.data.timeline.rows(*call.data.timeline.window(*window))
-    row = {_metric_name(metric): _measured(metric, traces) for metric in query.get("metrics", [])}
+    row = {metric_name(metric): _measured(metric, traces) for metric in query.get("metrics", [])}
     return json_answer(200, {"data": [row]})
 
 
-def _moment(query: Mapping[str, Any], name: str) -> int | None:
+def given_moment(query: Mapping[str, Any], name: str) -> int | None:
     text = query.get(name)
     return parse_time(text) if isinstance(text, str) and is_datetime(text) else None
 
 
-def _metric_name(metric: Mapping[str, Any]) -> str:
+def metric_name(metric: Mapping[str, Any]) -> str:
+    """The key of a metric in an answer's row."""
     return f"{metric.get('aggregation')}_{metric.get('measure')}"
 
 
 def _measured(metric: Mapping[str, Any], traces: list[Trace]) -> int | float | None:
     if metric.get("measure") == "count":
         return len(traces)
-    return _cost([one for trace in traces for one in trace.children.observations]) if traces else None
+    return cost_of([one for trace in traces for one in trace.children.observations]) if traces else None
 
 
-def metrics_v2(call: Call) -> Response:
-    """GET /v2/metrics: checks the query, then says that this generation has none (golden 12 and 30)."""
-    query = _query(call)
-    if query.get("view") not in _VIEWS_V2:
-        raise invalid_data([invalid_option(("query", "view"), _VIEWS_V2)])
-    raise not_found(
-        "The metrics v2 API is only available in a Langfuse v4 write mode. Learn more at: https://langfuse.com/docs/v4"
-    )
-
-
-def _query(call: Call) -> dict[str, Any]:
+def given_query(call: Call) -> dict[str, Any]:
+    """The `query` parameter, an object in JSON. Raises Refusal with the server's 400."""
     text = Parameters(call.request.query).one("query")
     if text is None:
         raise invalid_data([missing(("query",), "string")])

@@ -104,7 +104,11 @@ class Parameters:
     def page(self) -> Page:
         """`page` and `limit`."""
         number = self._integer("page", 1, _page_issue)
-        return Page(number, self._integer("limit", LIMIT_DEFAULT, _limit_issue))
+        return Page(number, self.limit(minimum=1, maximum=LIMIT_MAX))
+
+    def limit(self, *, minimum: int, maximum: int) -> int:
+        """`limit`, within the bounds of the list."""
+        return self._integer("limit", LIMIT_DEFAULT, lambda value: _limit_issue(value, minimum, maximum))
 
     def refuse_if_wrong(self) -> None:
         """Raises Refusal if anything was wrong so far."""
@@ -138,12 +142,12 @@ def _page_issue(value: int) -> Issue | None:
     return None if value > 0 else _too_small("page", 0, inclusive=False)
 
 
-def _limit_issue(value: int) -> Issue | None:
-    if value > LIMIT_MAX:
-        message = f"Too big: expected number to be <={LIMIT_MAX}"
-        start = {"origin": "number", "code": "too_big", "maximum": LIMIT_MAX, "inclusive": True}
+def _limit_issue(value: int, minimum: int, maximum: int) -> Issue | None:
+    if value > maximum:
+        message = f"Too big: expected number to be <={maximum}"
+        start = {"origin": "number", "code": "too_big", "maximum": maximum, "inclusive": True}
         return {**start, "path": ["limit"], "message": message}
-    return None if value >= 1 else _too_small("limit", 1, inclusive=True)
+    return None if value >= minimum else _too_small("limit", minimum, inclusive=True)
 
 
 def _too_small(name: str, minimum: int, *, inclusive: bool) -> Issue:
@@ -159,14 +163,21 @@ def read_groups(given: list[str], default: frozenset[str] = ALL_GROUPS) -> froze
     return frozenset(",".join(given).split(",")) & ALL_GROUPS or ALL_GROUPS
 
 
-def trace_query(pairs: Pairs, *, default_groups: frozenset[str], reject_no_date_range: bool) -> TraceQuery:
-    """Check the parameters of GET /traces. Raises Refusal with the server's 400."""
+def trace_query(
+    pairs: Pairs, *, default_groups: frozenset[str], reject_no_date_range: bool, key_must_exist: bool
+) -> TraceQuery:
+    """Check the parameters of GET /traces. Raises Refusal with the server's 400.
+
+    `key_must_exist`: as `filters.Condition` has it.
+    """
     given = Parameters(pairs)
     page = given.page()
     plain = {name: text for name in _EXACT if (text := given.one(name))}
     from_us, to_us = given.time_us("fromTimestamp"), given.time_us("toTimestamp")
     order_field, descending = _order(given)
-    filters = parse_filter(given.all("filter")[0]) if given.all("filter") else []
+    filters = [
+        one for text in given.all("filter")[:1] for one in parse_filter(text, COLUMNS, key_must_exist=key_must_exist)
+    ]
     given.refuse_if_wrong()
     if reject_no_date_range and from_us is None:
         raise invalid_request(

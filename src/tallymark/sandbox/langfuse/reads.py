@@ -8,6 +8,7 @@ from tallymark.sandbox.wire import Response
 
 from .answers import json_answer, not_found, too_much
 from .calls import Call
+from .generations import is_version_4
 from .parameters import Parameters, TraceQuery, read_groups, trace_query
 from .records import Observation
 from .selection import Found, unmerged_total
@@ -24,6 +25,7 @@ def list_traces(call: Call) -> Response:
         call.request.query,
         default_groups=settings.default_fields,
         reject_no_date_range=settings.reject_no_date_range,
+        key_must_exist=is_version_4(settings.version),
     )
     found = _find(call, query)
     rows = [listed_trace(row, call.project_id, query.groups, query.scope) for row in found.rows]
@@ -143,14 +145,3 @@ def list_projects(call: Call) -> Response:
     project = call.data.project
     row = {"id": project.project_id, "name": project.name, "organization": ORGANIZATION, "metadata": {}}
     return json_answer(200, {"data": [row]})
-
-
-def observations_v2(call: Call) -> Response:
-    """GET /v2/observations: not on this generation (facts/langfuse-observed.md item 28)."""
-    raise _only_in_v4("observations")
-
-
-def _only_in_v4(name: str) -> Exception:
-    return not_found(
-        f"The {name} v2 API is only available in a Langfuse v4 write mode. Learn more at: https://langfuse.com/docs/v4"
-    )

@@ -34,9 +34,28 @@ class Project:
     name: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TraceContext:
+    """What one row of the v4 tables says about its trace: its own copy; nothing merges into it (observed item 26)."""
+
+    name: str | None = None
+    user_id: str | None = None
+    session_id: str | None = None
+    release: str | None = None
+    public: bool = False
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=_no_metadata)
+
+
+NO_CONTEXT = TraceContext()
+
+
 @dataclass(slots=True, eq=False)
 class Observation:
-    """One span, generation or EVENT observation inside a trace. `usage` and `cost_usd` are as given, before pricing."""
+    """One span, generation or EVENT observation inside a trace. `usage` and `cost_usd` are as given, before pricing.
+
+    With a `context` it is a row of the v4 tables, which never changes; it may be the legacy tables' record as well.
+    """
 
     id: str
     trace_id: str
@@ -61,6 +80,8 @@ class Observation:
     updated_us: int = 0
     envelope_us: int = 0
     explicit: frozenset[str] = _NOTHING
+    is_app_root: bool = False
+    context: TraceContext | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -117,12 +138,16 @@ class Totals(NamedTuple):
 
 
 class Children:
-    """The observations and scores of one trace id. Replaced tuples, not lists: most traces have one or none."""
+    """The observations and scores of one trace id. Replaced tuples, not lists: most traces have one or none.
 
-    __slots__ = ("_totals", "observations", "scores")
+    `observations` are those of the legacy tables, merged by id; `rows` those of the v4 tables, with every version.
+    """
+
+    __slots__ = ("_totals", "observations", "rows", "scores")
 
     def __init__(self) -> None:
         self.observations: tuple[Observation, ...] = ()
+        self.rows: tuple[Observation, ...] = ()
         self.scores: tuple[Score, ...] = ()
         self._totals: Totals | None = None
 

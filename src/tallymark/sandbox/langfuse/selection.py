@@ -31,12 +31,13 @@ class Selections:
         self._lists: dict[tuple[object, ...], list[Trace]] = {}
 
     def find(self, timeline: Timeline, version: int, query: TraceQuery, *, tie_seed: str | None) -> Found:
-        """The page of a question. With `tie_seed` equal timestamps come in an order made from it."""
+        """The page of a question. With `tie_seed`, ordered by time, equal timestamps come in an order made from it."""
         if not query.conditions and query.order_field == "timestamp_us" and tie_seed is None:
             return _page_of_window(timeline, query)
         rows = self._list(timeline, version, query)
         start, end = query.page.start, query.page.start + query.page.limit
-        page = rows[start:end] if tie_seed is None else with_ties_shuffled(rows, start, end, tie_seed)
+        tied = tie_seed is not None and query.order_field == "timestamp_us"
+        page = with_ties_shuffled(rows, start, end, str(tie_seed)) if tied else rows[start:end]
         return Found(page, len(rows))
 
     def _list(self, timeline: Timeline, version: int, query: TraceQuery) -> list[Trace]:

@@ -1,4 +1,4 @@
-"""The sandbox Langfuse of the legacy generation (v3): a function from request to response, and a way to fill it."""
+"""The sandbox Langfuse: a function from request to response, and a way to fill it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import base64
 import binascii
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote, urlencode
 
@@ -16,14 +16,18 @@ import msgspec
 from tallymark.core.clock import Clock, parse_time
 from tallymark.sandbox.wire import Request, Response
 
-from . import ingestion, metrics, otlp, reads, scores
 from .answers import Refusal, json_answer, page_not_found, text_answer
 from .calls import Call
+from .filling import AttributesOn, put_trace
+from .generations import DEFAULT_VERSIONS, Generation, ScoresApi, gone_in_events_only
 from .limits import RateLimit
 from .parameters import ALL_GROUPS
+from .propagation import backfill
 from .records import Project
+from .routes import API, INGESTION, ROUTES, SCORES, Route, by_path
+from .row_shapes import all_groups
 from .shapes import listed_trace, score_row
-from .state import Moment, ProjectData
+from .state import ProjectData
 from .store import Settings, Store
 
 DEFAULT_PROJECT = Project("proj-sandbox", "pk-lf-sandbox", "sk-lf-sandbox", "sandbox")
@@ -33,66 +37,18 @@ BODY_BYTES_MAX = 4_718_592
 _LOG_LINES_MAX = 100_000
 _LOG_LINES_SHOWN = 1_000
 
-Handler = Callable[[Call], Response]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """What answers a method on a path. `bucket` is its rate limit: "legacy", "other" or none."""
-
-    method: str
-    path: str
-    handler: Handler
-    bucket: str | None = None
-    reads_json: bool = False
-    advice: str = ""
-
-
-_ADVICE = " Use GET /api/public/v2/observations?{}fromStartTime=<from>&toStartTime=<to> for high-volume reads."
-_API = "/api/public"
-ROUTES = (
-    Route("GET", f"{_API}/projects", reads.list_projects),
-    Route("GET", f"{_API}/traces", reads.list_traces, "legacy", advice=_ADVICE.format("")),
-    Route("GET", f"{_API}/traces/{{traceId}}", reads.get_trace, "legacy", advice=_ADVICE.format("traceId={traceId}&")),
-    Route("POST", f"{_API}/traces", ingestion.create_trace, reads_json=True),
-    Route("DELETE", f"{_API}/traces", ingestion.delete_traces, reads_json=True),
-    Route("DELETE", f"{_API}/traces/{{traceId}}", ingestion.delete_trace),
-    Route("GET", f"{_API}/observations", reads.list_observations, "legacy", advice=_ADVICE.format("")),
-    Route("GET", f"{_API}/observations/{{observationId}}", reads.get_observation, "legacy"),
-    Route("GET", f"{_API}/sessions", reads.list_sessions, "legacy"),
-    Route("GET", f"{_API}/sessions/{{sessionId}}", reads.get_session, "legacy"),
-    Route("POST", f"{_API}/ingestion", ingestion.ingest, reads_json=True),
-    Route("POST", f"{_API}/otel/v1/traces", otlp.export_traces),
-    Route("POST", f"{_API}/scores", ingestion.create_score, "other", reads_json=True),
-    Route("GET", f"{_API}/scores", scores.list_scores_v1, "legacy"),
-    Route("GET", f"{_API}/scores/{{scoreId}}", scores.get_score, "legacy"),
-    Route("DELETE", f"{_API}/scores/{{scoreId}}", ingestion.delete_score),
-    Route("GET", f"{_API}/v2/scores", scores.list_scores_v2, "other"),
-    Route("GET", f"{_API}/v2/scores/{{scoreId}}", scores.get_score, "other"),
-    Route("GET", f"{_API}/v3/scores", scores.list_scores_v3, "other"),
-    Route("GET", f"{_API}/metrics", metrics.metrics_v1),
-    Route("GET", f"{_API}/metrics/daily", metrics.daily),
-    Route("GET", f"{_API}/v2/metrics", metrics.metrics_v2),
-    Route("GET", f"{_API}/v2/observations", reads.observations_v2, "other"),
-)
-_INGESTION = f"{_API}/ingestion"
-_OPEN = (f"{_API}/health", f"{_API}/ready")
-
-
-def _by_path(routes: Iterable[Route]) -> dict[str, dict[str, Route]]:
-    """Routes by path, then by method; "{}" stands for the id at the end of a path."""
-    table: dict[str, dict[str, Route]] = {}
-    for route in routes:
-        head, _, last = route.path.rpartition("/")
-        key = f"{head}/{{}}" if last.startswith("{") else route.path
-        table.setdefault(key, {})[route.method] = route
-    return table
+_OPEN = (f"{API}/health", f"{API}/ready")
 
 
 class SandboxLangfuse:
-    """A Langfuse server of version 3 in memory. Implements `wire.Service`; safe to call from many threads.
+    """A Langfuse server in memory. Implements `wire.Service`; safe to call from many threads.
 
+    - `generation`: "legacy" (version 3, or 4 in that mode), "dual" or "events_only" (version 4); `set_generation`
+      changes it. `version`: what health tells; 3.225.4 for legacy and 4.16.0 for the others if not given.
+    - `scores_api`: what POST /scores takes: one "object", or a "list" as newer servers do.
     - `visibility_seconds`: a write is answered at once and seen only after this time of the clock.
+    - `propagation_seconds`: in `dual`, until v2/observations shows what came by the ingestion API.
+    - `unmerged_seconds`: a row of v2/observations that was written again stands there twice for this time.
     - `rate_limit_per_minute`: of the legacy reads (15, 30 or 100 on Cloud); None for no limit, as self-hosted.
     - `resource_error_rows`: a trace list whose window holds more rows is answered 422.
     - `overcount_total_items`: `meta.totalItems` counts row versions as the real server does before merging.
@@ -105,8 +61,12 @@ class SandboxLangfuse:
         *,
         clock: Clock,
         projects: Sequence[Project] = (DEFAULT_PROJECT,),
-        version: str = "3.225.4",
+        generation: Generation = "legacy",
+        version: str | None = None,
+        scores_api: ScoresApi = "object",
         visibility_seconds: float = 0.0,
+        propagation_seconds: float = 660.0,
+        unmerged_seconds: float = 0.0,
         rate_limit_per_minute: int | None = None,
         resource_error_rows: int | None = None,
         overcount_total_items: bool = False,
@@ -115,8 +75,12 @@ class SandboxLangfuse:
         default_fields: Iterable[str] = ALL_GROUPS,
     ) -> None:
         settings = Settings(
-            version=version,
+            version=version or DEFAULT_VERSIONS[generation],
+            generation=generation,
+            scores_api=scores_api,
             visibility_seconds=visibility_seconds,
+            propagation_seconds=propagation_seconds,
+            unmerged_seconds=unmerged_seconds,
             resource_error_rows=resource_error_rows,
             overcount_total_items=overcount_total_items,
             unstable_ties_seed=unstable_ties_seed,
@@ -125,7 +89,7 @@ class SandboxLangfuse:
         )
         self._store = Store(clock, projects, settings)
         self._limit = RateLimit(clock, rate_limit_per_minute) if rate_limit_per_minute is not None else None
-        self._routes = _by_path(ROUTES)
+        self._routes = by_path(ROUTES)
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._log: deque[tuple[str, str, str]] = deque(maxlen=_LOG_LINES_MAX)
@@ -158,6 +122,8 @@ class SandboxLangfuse:
         if route is None:
             return json_answer(405, {"message": "Method not allowed", "error": "MethodNotAllowedError"})
         body = _decoded_body(request) if route.reads_json else None
+        if route.legacy_only and self._store.settings.generation == "events_only":
+            raise gone_in_events_only()
         data = self._authenticated(request, route)
         self._refuse_too_many(data, route)
         return route.handler(Call(self._store, data, request, path_id, body))
@@ -173,7 +139,7 @@ class SandboxLangfuse:
         keys = {data.project.public_key: data for data in self._store.projects.values()}
         scheme, _, credentials = (header or "").partition(" ")
         if scheme == "Bearer" and credentials in keys:
-            if (route.method, route.path) == ("POST", f"{_API}/scores"):
+            if (route.method, route.path) == ("POST", SCORES):
                 return keys[credentials]
             raise Refusal(json_answer(403, {"message": "Access denied - insufficient permissions for this endpoint"}))
         # The server finds a key by its secret alone (facts/langfuse.md section 8).
@@ -221,28 +187,44 @@ class SandboxLangfuse:
         rows = [_full_row(data, trace_id) for data in self._store.projects.values() if trace_id in data.traces]
         return json_answer(200, rows) if rows else page_not_found()
 
+    # Changing the server
+
+    def set_generation(self, generation: Generation, version: str | None = None) -> None:
+        """Make it a server of another generation, with the same data. `version` as in the constructor.
+
+        Coming from legacy, everything that has no row in the v4 tables yet gets one, below a synthetic `t-` row.
+        """
+        with self._lock:
+            self._store.settle()
+            before = self._store.settings
+            version = version or DEFAULT_VERSIONS[generation]
+            self._store.settings = replace(before, generation=generation, version=version)
+            if before.generation == "legacy" and generation != "legacy":
+                for data in self._store.projects.values():
+                    backfill(self._store, data)
+
     # Filling and looking without HTTP
 
     def put_trace(
-        self, project_id: str, trace: Mapping[str, Any], observations: Iterable[Mapping[str, Any]] = ()
+        self,
+        project_id: str,
+        trace: Mapping[str, Any],
+        observations: Iterable[Mapping[str, Any]] = (),
+        *,
+        attributes_on: AttributesOn = "every",
     ) -> None:
         """Write a trace with its observations, visible at once.
 
         The shapes are those of ingestion bodies: `id`, `timestamp`, `name`, `userId`, `tags`, `metadata`, ...; and
         `bookmarked`. Observations: `startTime`, `endTime`, `model`, `usageDetails`, `costDetails`, `type` (default
         GENERATION), ...; `id` is made up if missing. Nothing is checked. Raises KeyError for an unknown project.
+
+        In dual and events_only the observations are rows of v2/observations too, with user, session, tags and metadata
+        of the trace on "every" row, as SDK 4 and 5 send them, or on the "root" rows, those without a
+        `parentObservationId`, as SDK 3 does. A trace without observations has only its synthetic row there.
         """
         with self._lock:
-            data, now_us = self._store.data(project_id), self._store.clock.now_us()
-            # As if it had been sent when it happened: whatever is written from now on is newer.
-            sent_us = parse_time(trace["timestamp"]) if "timestamp" in trace else now_us
-            moment = Moment(sent_us, now_us, now_us)
-            row = data.write_trace(trace["id"], trace, moment)
-            row.bookmarked = bool(trace.get("bookmarked"))
-            for index, body in enumerate(observations):
-                given = {**body, "traceId": trace["id"]}
-                observation_id = body.get("id") or f"{trace['id']}-{index}"
-                data.write_observation(observation_id, body.get("type", "GENERATION"), given, moment)
+            put_trace(self._store, self._store.data(project_id), trace, observations, attributes_on)
 
     def bookmark(self, project_id: str, trace_id: str, *, bookmarked: bool = True) -> None:
         """Bookmark a trace as a person does in the user interface. Raises KeyError if it does not exist."""
@@ -277,6 +259,14 @@ class SandboxLangfuse:
             self._store.settle()
             trace_ids = list(self._store.data(project_id).traces)
         return (self.trace(project_id, trace_id) for trace_id in trace_ids)
+
+    def rows(self, project_id: str, trace_id: str) -> list[dict[str, Any]]:
+        """The rows of a trace in the v4 tables with all fields, in the order they came; whatever the generation."""
+        with self._lock:
+            self._store.settle()
+            rows = self._store.data(project_id).children(trace_id).rows
+            decoded: list[dict[str, Any]] = msgspec.json.decode(msgspec.json.encode(all_groups(rows, project_id)))
+            return decoded
 
     def scores(self, project_id: str, trace_id: str) -> list[dict[str, Any]]:
         """The scores of a trace as its detail gives them."""
@@ -323,5 +313,5 @@ def _unauthorized(header: str | None, scheme: str, secret: str | None, path: str
         message = "Invalid character. Confirm that you've configured the correct host."
     else:
         message = "Invalid credentials. Confirm that you've configured the correct host."
-    error = {"error": "UnauthorizedError"} if path == _INGESTION else {}
+    error = {"error": "UnauthorizedError"} if path == INGESTION else {}
     return Refusal(json_answer(401, {**error, "message": message}))

@@ -10,7 +10,9 @@ from typing import Any
 
 from tallymark.core.clock import DAY_US, SECOND_US, parse_time
 
+from .ordered import Ordered
 from .records import Children, Observation, Project, Score, Trace, assign
+from .rows import position
 from .selection import Selections
 from .timeline import Timeline
 from .values import as_metadata, merged, stored_json
@@ -65,6 +67,7 @@ class ProjectData:
         self.observations: dict[str, Observation] = {}
         self.scores: dict[tuple[str, str, int], Score] = {}
         self.timeline = Timeline()
+        self.rows: Ordered[Observation] = Ordered(position)
         self.selections = Selections()
         self.version = 0
         self._orphans: dict[str, Children] = {}
@@ -79,13 +82,33 @@ class ProjectData:
         self.version += 1
         return trace
 
-    def write_observation(self, observation_id: str, kind: str, body: Mapping[str, Any], moment: Moment) -> None:
+    def write_observation(self, observation_id: str, kind: str, body: Mapping[str, Any], moment: Moment) -> Observation:
         """Create an observation or merge into it. Its trace need not exist, and is not touched (item 16)."""
-        known = self.observations.get(observation_id)
+        known = self._to_be_merged(observation_id)
         observation = known or self._new_observation(observation_id, kind, body, moment)
         merge_observation(observation, body, moment)
         self._home(observation.trace_id).changed()
         self.version += 1
+        return observation
+
+    def write_row(self, row: Observation) -> tuple[Observation, ...]:
+        """Add a row to the v4 tables. Gives back its earlier versions, which ClickHouse merges away some time later.
+
+        Versions of another start time stay for ever (facts/langfuse.md section 5.3).
+        """
+        children = self._home(row.trace_id)
+        older = tuple(one for one in children.rows if one.id == row.id and one.start_us == row.start_us)
+        children.rows = (*children.rows, row)
+        self.rows.add(row)
+        return older
+
+    def drop_rows(self, rows: Iterable[Observation]) -> None:
+        """Remove rows of the v4 tables, as far as they are still there."""
+        for row in rows:
+            children = self._home(row.trace_id)
+            if row in children.rows:
+                children.rows = tuple(one for one in children.rows if one is not row)
+                self.rows.remove(row)
 
     def write_score(self, score: Score) -> None:
         """Create or replace a score. The day, the name and the id make it one (facts/langfuse.md section 5.4)."""
@@ -106,10 +129,12 @@ class ProjectData:
         for trace_id in trace_ids:
             trace = self.traces.pop(trace_id, None)
             children = self._orphans.pop(trace_id, None) or (trace.children if trace else Children())
-            for row in [trace, *self._duplicates.pop(trace_id, [])] if trace else []:
-                self.timeline.remove(row)
+            for duplicate in [trace, *self._duplicates.pop(trace_id, [])] if trace else []:
+                self.timeline.remove(duplicate)
             for observation in children.observations:
                 self.observations.pop(observation.id, None)
+            for row in children.rows:
+                self.rows.remove(row)
             for score in children.scores:
                 self.scores.pop((score.id, score.name, score.timestamp_us // DAY_US), None)
         self.version += 1
@@ -140,6 +165,17 @@ class ProjectData:
         """Where to put observations and scores of a trace id: in its trace, or aside until that comes."""
         trace = self.traces.get(trace_id)
         return trace.children if trace else self._orphans.setdefault(trace_id, Children())
+
+    def _to_be_merged(self, observation_id: str) -> Observation | None:
+        """The record to merge into; a copy takes the place of one that is a row of the v4 tables too."""
+        known = self.observations.get(observation_id)
+        if known is None or known.context is None:
+            return known
+        copy = replace(known, context=None)
+        children = self._home(known.trace_id)
+        children.observations = tuple(copy if one is known else one for one in children.observations)
+        self.observations[observation_id] = copy
+        return copy
 
     def _new_trace(self, trace_id: str, body: Mapping[str, Any], moment: Moment) -> Trace:
         given = body.get("timestamp")

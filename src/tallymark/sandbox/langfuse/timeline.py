@@ -3,54 +3,36 @@
 from __future__ import annotations
 
 import random
-from bisect import bisect_left, insort
 from collections.abc import Sequence
 from operator import attrgetter
 
+from .ordered import Ordered
 from .records import Trace
-
-_TIMESTAMP = attrgetter("timestamp_us")
-# Up to so many new rows are inserted one by one; more are sorted in together.
-_INSERTED_SINGLY_MAX = 64
 
 
 class Timeline:
     """All traces of a project, oldest first; equal timestamps in the order they came."""
 
     def __init__(self) -> None:
-        self._rows: list[Trace] = []
-        self._fresh: list[Trace] = []
+        self._traces: Ordered[Trace] = Ordered(attrgetter("timestamp_us"))
 
     def add(self, row: Trace) -> None:
         """Take in a new row."""
-        self._fresh.append(row)
+        self._traces.add(row)
 
     def remove(self, row: Trace) -> None:
         """Drop a row."""
-        rows = self._sorted()
-        start = bisect_left(rows, row.timestamp_us, key=_TIMESTAMP)
-        rows.pop(next(index for index in range(start, len(rows)) if rows[index] is row))
+        self._traces.remove(row)
 
     def window(self, from_us: int | None, to_us: int | None) -> tuple[int, int]:
         """Positions of the first row at or after `from_us` and of the first at or after `to_us`."""
-        rows = self._sorted()
-        start = 0 if from_us is None else bisect_left(rows, from_us, key=_TIMESTAMP)
-        end = len(rows) if to_us is None else bisect_left(rows, to_us, key=_TIMESTAMP)
+        start = 0 if from_us is None else self._traces.position(from_us)
+        end = len(self._traces.records()) if to_us is None else self._traces.position(to_us)
         return start, max(start, end)
 
     def rows(self, start: int, end: int) -> list[Trace]:
         """The rows of these positions, oldest first."""
-        return self._sorted()[start:end]
-
-    def _sorted(self) -> list[Trace]:
-        fresh, self._fresh = self._fresh, []
-        if len(fresh) > _INSERTED_SINGLY_MAX:
-            self._rows.extend(fresh)
-            self._rows.sort(key=_TIMESTAMP)
-        else:
-            for row in fresh:
-                insort(self._rows, row, key=_TIMESTAMP)
-        return self._rows
+        return self._traces.records()[start:end]
 
 
 def with_ties_shuffled(rows: Sequence[Trace], start: int, end: int, seed: str) -> list[Trace]:

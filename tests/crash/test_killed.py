@@ -1,0 +1,215 @@
+"""Processes that are killed, or race each other: every trace is billed once and marked once all the same.
+
+The judge is the sandbox Stripe's own tally, carry included, to the micro-credit (DESIGN section 3, G1, G4 and G5).
+"""
+
+import random
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from tallymark.clock import SystemClock
+from tallymark.sandbox.faults import Fault, Faults, nth
+from tallymark.sandbox.langfuse import SandboxLangfuse
+from tallymark.sandbox.stripe import SandboxStripe
+from worlds import open_world, until
+
+SEED = 20261124
+TRACES = "/api/public/traces"
+INGESTION = "/api/public/ingestion"
+METER_EVENTS = "/v1/billing/meter_events"
+HANG_SECONDS = 10
+RANDOM_TRACES = 1500
+# The longest that a killed run may work, as a share of a whole run: ten kills get through most of it, and not past it.
+SHARE_MAX = 0.15
+
+
+def slow_stripe(processing_seconds=0.004):
+    """A Stripe that takes a moment for each meter event, so that there is something to interrupt."""
+    stripe = SandboxStripe(clock=SystemClock(), processing_seconds=processing_seconds)
+    stripe.add_meter("credits")
+    return stripe
+
+
+def is_exact(world):
+    """Whether every customer was billed what the story says, and nobody else was."""
+    return world.billed() == dict(world.expected.micros)
+
+
+def sent_and_unclaimed(world):
+    """Meter events that reached Stripe though the ledger had no committed claim of them."""
+    claimed = {row[0] for row in world.ask("select meter_event_id from attempt")}
+    return {received.identifier for received in world.stripe.meter_events()} - claimed
+
+
+def marked_and_unpaid(world):
+    """Traces that tallymark marked though a meter event of theirs has not reached Stripe (G5)."""
+    received = {meter_event.identifier for meter_event in world.stripe.meter_events()}
+    rows = world.ask(
+        "select e.trace_id, e.meter_event_id, m.state from entry as e"
+        " left join meter_event as m on m.meter_event_id = e.meter_event_id"
+    )
+    unpaid = {trace for trace, identifier, state in rows if identifier not in received and state != "carried"}
+    return (world.marked() - world.marked_before()) & unpaid
+
+
+def finish(world):
+    """Run to the end, undisturbed; then everything must be billed and marked."""
+    ended = world.run("sync", "--json", "--full")
+    assert ended.status == 1, ended.err  # 1, because the story holds traces without a customer
+    assert is_exact(world)
+    until(lambda: world.marked() == world.owed_marks())
+    assert not world.ask("select 1 from trace where mark_state in ('waiting', 'owed')")
+    assert world.run("sync", "--json", "--full").json["meter_events"]["accepted"] == 0
+
+
+# ---- at chosen requests
+
+
+@pytest.mark.parametrize("number", [2, 7])
+def test_killed_while_reading_loses_no_trace(tmp_path, number):
+    """A page was asked for and never came: what was not recorded is read again."""
+    faults = Faults.script([(nth(number, "GET", TRACES), Fault.HANG_AFTER)], hang_seconds=HANG_SECONDS)
+    with open_world(tmp_path, traces=600, langfuse_faults=faults) as world:
+        kill_when(world, lambda: faults.done)
+        assert not world.stripe.meter_events()
+        finish(world)
+
+
+def test_killed_between_recorded_batches_loses_no_trace(tmp_path):
+    """The first batch of pages is recorded, with how far reading has come, and the rest is not."""
+
+    def after_a_batch(request):
+        return request.path == TRACES and world.has_ledger() and bool(world.ask("select 1 from entry limit 1"))
+
+    faults = Faults.script([(after_a_batch, Fault.HANG_AFTER)], hang_seconds=HANG_SECONDS)
+    with open_world(tmp_path, traces=1500, langfuse_faults=faults) as world:
+        kill_when(world, lambda: faults.done)
+        assert 0 < len(world.ask("select 1 from trace")) < 1400
+        finish(world)
+
+
+@pytest.mark.parametrize("fault", [Fault.HANG_BEFORE, Fault.HANG_AFTER])
+@pytest.mark.parametrize("number", [1, 90])
+def test_killed_while_sending_bills_once(tmp_path, number, fault):
+    """A meter event was sent and never answered, counted by Stripe or not: its identifier decides."""
+    faults = Faults.script([(nth(number, "POST", METER_EVENTS), fault)], hang_seconds=HANG_SECONDS)
+    with open_world(tmp_path, traces=400, stripe_faults=faults) as world:
+        kill_when(world, lambda: faults.done)
+        assert sent_and_unclaimed(world) == set()
+        assert marked_and_unpaid(world) == set()
+        finish(world)
+
+
+@pytest.mark.parametrize("fault", [Fault.HANG_BEFORE, Fault.HANG_AFTER])
+def test_killed_while_marking_marks_later(tmp_path, fault):
+    """Marks were sent and never answered, written or not: they are written by the next run, and nothing is billed."""
+    faults = Faults.script([(nth(1, "POST", INGESTION), fault)], hang_seconds=HANG_SECONDS)
+    with open_world(tmp_path, traces=400, langfuse_faults=faults) as world:
+        kill_when(world, lambda: faults.done)
+        assert is_exact(world)
+        assert marked_and_unpaid(world) == set()
+        finish(world)
+
+
+def test_killed_between_acceptance_and_marks_marks_later(tmp_path):
+    """Everything is accepted and nothing is marked."""
+    with open_world(tmp_path, traces=400, stripe=slow_stripe()) as world:
+        kill_when(world, lambda: is_all_accepted(world))
+        assert is_exact(world)
+        finish(world)
+
+
+def is_all_accepted(world):
+    """Whether the ledger knows of meter events, all of which are done."""
+    states = {row[0] for row in world.ask("select distinct state from meter_event")} if world.has_ledger() else set()
+    return bool(states) and states <= {"accepted", "carried"}
+
+
+def kill_when(world, holds):
+    """Start a sync and kill it as soon as something holds."""
+    child = world.start("sync", "--json")
+    until(holds, child)
+    child.kill()
+
+
+# ---- at random moments
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a run takes that nobody disturbs: until its first request, and from there to its end."""
+
+    start_seconds: float
+    work_seconds: float
+
+
+@pytest.fixture(scope="module")
+def pace(tmp_path_factory):
+    """Measured once, so that the moments of the kills are shares of a run on this machine."""
+    with open_world(tmp_path_factory.mktemp("measured"), traces=RANDOM_TRACES, stripe=slow_stripe()) as world:
+        begun = time.monotonic()
+        child = world.start("sync")
+        until(world.langfuse.counts, child)
+        asked = time.monotonic()
+        child.end()
+        return Pace(asked - begun, time.monotonic() - asked)
+
+
+def test_killed_ten_times_at_random_bills_once(tmp_path, pace):
+    """SIGKILL at ten seeded moments of one long run, each time started again."""
+    with open_world(tmp_path, traces=RANDOM_TRACES, stripe=slow_stripe()) as world:
+        kill_at_random(world, pace)
+        finish(world)
+
+
+def test_killed_ten_times_among_faults_bills_once(tmp_path, pace):
+    """The same while both services fail now and then, before and after processing, and writes are seen late."""
+    rates = dict.fromkeys((Fault.ERROR_AFTER, Fault.RESET_AFTER, Fault.TRUNCATED, Fault.RATE_LIMITED), 0.02)
+    langfuse_faults, stripe_faults = Faults(SEED, rates), Faults(SEED + 1, rates)
+    with open_world(
+        tmp_path,
+        traces=RANDOM_TRACES,
+        langfuse=SandboxLangfuse(clock=SystemClock(), visibility_seconds=1.0),
+        stripe=slow_stripe(),
+        langfuse_faults=langfuse_faults,
+        stripe_faults=stripe_faults,
+    ) as world:
+        kill_at_random(world, pace)
+        finish(world)
+        assert set(stripe_faults.done) == set(rates)
+
+
+def kill_at_random(world, pace):
+    """Kill ten runs, together as long as most of one run; at each, no claim and no mark came out of order."""
+    chance = random.Random(SEED)
+    delays = [pace.start_seconds + chance.random() * SHARE_MAX * pace.work_seconds for _ in range(10)]
+    print(f"seed {SEED}: killed after", ", ".join(f"{delay:.3f} s" for delay in delays))
+    hit = [kill_after(world, delay) for delay in delays]
+    assert sum(hit) >= 8, "the runs ended before they could be killed"
+
+
+def kill_after(world, seconds):
+    """Kill a run after a time; whether it was still running."""
+    child = world.start("sync")
+    time.sleep(seconds)  # the moment of the kill itself, not a wait for something
+    hit = child.kill()
+    if world.has_ledger():
+        assert sent_and_unclaimed(world) == set()
+        assert marked_and_unpaid(world) == set()
+    return hit
+
+
+# ---- together
+
+
+def test_two_syncs_at_once_bill_once(tmp_path):
+    """Two processes on one new ledger: each trace is billed once, and no customer ever has two calls in flight."""
+    with open_world(tmp_path, traces=1000, stripe=slow_stripe()) as world:
+        both = [world.start("sync", "--json") for _ in range(2)]
+        ended = [child.end() for child in both]
+        assert [each.status for each in ended] == [1, 1], [each.err for each in ended]
+        assert [each.json["failed"] for each in ended] == [0, 0]
+        assert set(world.stripe.max_in_flight().values()) == {1}
+        finish(world)
