@@ -16,7 +16,7 @@ CONFLICT = "conflict"
 """The attribute that says how observations of one trace contradict each other."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reading:
     """What some observations say of one trace. `dated_by_trace`: timestamp_us is the trace's own, not a guess."""
 

@@ -177,7 +177,7 @@ def _fill(
     unreadable = sum(len(each.unreadable) for each in collected)
     summary.fetched += unreadable
     summary.failed = unreadable
-    summary.credits = format_micros(stations.ledger.credits_of_run(run.run_id))
+    summary.credits = format_micros(sum(each.credits_micros for each in collected))
     summary.tagged = sum(taken for taken, _ in tagged)
     summary.tags_failed = sum(failed for _, failed in tagged)
     summary.why_not = _why_not(summary, untagged_lately)

@@ -263,7 +263,7 @@ def _fill(
     summary.healed = sum(each.healed for each in collected)
     summary.untagged = sum(each.untagged for each in collected)
     summary.adopted = sum(each.adopted for each in collected)
-    summary.credits = format_micros(ledger.credits_of_run(run.run_id))
+    summary.credits = format_micros(sum(each.credits_micros for each in collected))
     rejected = ledger.open_meter_events().get("rejected", 0)
     answers = sent.answers
     summary.meter_events = MeterEvents(answers[Answer.ACCEPTED], answers[Answer.DUPLICATE], rejected, sent.in_doubt)

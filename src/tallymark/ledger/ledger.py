@@ -62,6 +62,14 @@ class RunRef:
     decision_digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the ledger knew of some traces at a moment."""
+
+    known: Mapping[TraceKey, Known]
+    version: tuple[int, int]
+
+
 def open_ledger(url: str, *, read_only: bool = False) -> Ledger:
     """Open the ledger that a URL names, and bring its schema up to date.
 
@@ -175,6 +183,11 @@ class Ledger:
         """What the ledger knows of these traces."""
         return self.known_by_keys(_encode([key_of(trace) for trace in traces]).decode())
 
+    def snapshot(self, traces: Iterable[Trace]) -> Snapshot:
+        """What the ledger knows of these traces, and a stamp that tells whether others have written since."""
+        version = self._db.version_of_data()
+        return Snapshot(self.known(traces), version)
+
     def known_by_keys(self, keys: str) -> dict[TraceKey, Known]:
         """What the ledger knows of traces that a JSON list of [project_id, trace_id] names."""
         return {(row["project_id"], row["trace_id"]): _known(row) for row in self._db.rows("known", keys=keys)}
@@ -191,11 +204,20 @@ class Ledger:
         return {row["meter"]: row["billed_micros"] for row in rows}
 
     def record(
-        self, run: RunRef, traces: Sequence[Trace], decide: Decide, coverage: Coverage | None = None
+        self,
+        run: RunRef,
+        traces: Sequence[Trace],
+        decide: Decide,
+        coverage: Coverage | None = None,
+        snapshot: Snapshot | None = None,
     ) -> list[Decision]:
-        """Decide and store a batch in one transaction, so that no other process can bill the usage in between."""
+        """Decide and store a batch in one transaction, so that no other process can bill the usage in between.
+
+        `snapshot` is what was known a moment ago; it is used if nobody has written since.
+        """
         with self._db.transaction():
-            known = self.known(traces)
+            fresh = snapshot is not None and snapshot.version == self._db.version_of_data()
+            known = snapshot.known if snapshot is not None and fresh else self.known(traces)
             decisions = [decide(trace, known.get(key_of(trace))) for trace in traces]
             self.store_txn(run, decisions)
             if coverage is not None:
@@ -208,26 +230,21 @@ class Ledger:
         self._db.write_many("put_trace", [_trace_values(run, decision) for decision in changed])
         self._db.write_many("put_unit", [_whole_unit(run, d) for d in changed if with_units])
         self._db.write_many("touch_trace", [_touch_values(run, d) for d in decisions if d.worth_micros is None])
-        for decision in changed:
-            self._append_txn(run, decision)
+        self._db.write_many("append_entry", [values for d in changed for values in self._entries_txn(run, d)])
 
-    def _append_txn(self, run: RunRef, decision: Decision) -> None:
+    def _entries_txn(self, run: RunRef, decision: Decision) -> list[dict[str, Any]]:
+        """The entries of a decision as rows. A charge is the first of its trace; only an adjustment has to count."""
         if not decision.entries:
-            return
+            return []
         key = key_of(decision.trace)
-        sequences = {
-            row["meter"]: row["entries"] for row in self._db.rows("billed_by_meter", project_id=key[0], trace_id=key[1])
-        }
-        self._db.write_many(
-            "append_entry",
-            [
-                {
-                    **_entry_values(run, key, entry),
-                    "sequence": sequences.get(entry.meter, 0),
-                }
-                for entry in decision.entries
-            ],
-        )
+        sequences = self._sequences_txn(key) if decision.adjusted else {}
+        return [
+            {**_entry_values(run, key, entry), "sequence": sequences.get(entry.meter, 0)} for entry in decision.entries
+        ]
+
+    def _sequences_txn(self, key: TraceKey) -> dict[str, int]:
+        rows = self._db.rows("billed_by_meter", project_id=key[0], trace_id=key[1])
+        return {row["meter"]: row["entries"] for row in rows}
 
     def held_stale(self, run: RunRef, project_id: str, after_trace_id: str, limit: int) -> list[str]:
         """Ids of a project's held traces that were decided under other settings than today's, after a given one."""
@@ -420,11 +437,6 @@ class Ledger:
         """Traces of a run whose money was not accepted, and the meter's last answer."""
         rows = self._db.rows("failures", run_id=run_id, limit=limit)
         return [(row["trace_id"], row["answer"] or "not sent yet") for row in rows]
-
-    def credits_of_run(self, run_id: str) -> int:
-        """The sum of a run's entries in micro-credits."""
-        row = self._db.row("credits_of_run", run_id=run_id)
-        return int(row[0]) if row else 0
 
     def query(self, name: str, /, **values: Any) -> Iterator[Row]:
         """Stream the rows of a reading statement, for explain, usage, held and balances."""

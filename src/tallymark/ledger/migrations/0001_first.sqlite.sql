@@ -65,11 +65,10 @@ create table trace (
     primary key (project_id, trace_id)
 ) strict, without rowid;
 
-create index trace_by_last_run on trace (last_run_id, result);
+create index trace_waiting on trace (last_run_id) where mark_state = 'waiting';
 create index trace_by_time on trace (timestamp_us);
-create index trace_held on trace (reason, timestamp_us) where outcome = 'held';
+create index trace_held on trace (project_id, trace_id) where outcome = 'held';
 create index trace_marks_owed on trace (project_id, trace_id) where mark_state = 'owed';
-create index trace_by_id on trace (trace_id);
 
 create table unit (
     project_id text not null,
@@ -138,7 +137,6 @@ create table entry (
 
 create index entry_open on entry (customer_id, meter, bucket_start_us) where meter_event_id is null;
 create index entry_by_meter_event on entry (meter_event_id);
-create index entry_by_customer on entry (customer_id, timestamp_us);
 
 create trigger entry_is_append_only before update on entry
 when old.meter_event_id is not null
