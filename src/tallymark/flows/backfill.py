@@ -113,9 +113,9 @@ def _collect(
 
 
 def _resume_us(ledger: Ledger, project: Project, from_us: int) -> int:
-    """Where an unfinished backfill of the same range stood; a finished one leaves no trace of itself."""
+    """Where an unfinished backfill stood, if it had read from_us already; a finished one leaves no trace of itself."""
     covered = ledger.coverage(project.source_key, PURPOSE)
-    return covered.to_us if covered is not None and covered.from_us == from_us else from_us
+    return covered.to_us if covered is not None and covered.from_us <= from_us <= covered.to_us else from_us
 
 
 def _project_id(stations: Stations, project: Project) -> str:

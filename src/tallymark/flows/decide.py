@@ -96,7 +96,8 @@ class Decider:
 
     def _charge(self, trace: Trace, customer: Customer, rated: Rated, amounts: Mapping[str, int]) -> Decision:
         untagged = not trace.tags
-        entries = self._entries(trace, trace.timestamp_us, customer.customer_id, rated, amounts, "charge")
+        components = components_text(rated)
+        entries = self._entries(trace, trace.timestamp_us, customer.customer_id, components, rated, amounts, "charge")
         return Decision(
             trace,
             PROCESSED,
@@ -106,7 +107,7 @@ class Decider:
             rated=rated,
             worth_micros=sum(amounts.values()),
             billed_micros=sum(amounts.values()),
-            components=components_text(rated),
+            components=components,
             entries=entries,
             untagged=untagged,
             healed=untagged,
@@ -173,7 +174,9 @@ class Decider:
         deltas = {meter: amount - billed.get(meter, 0) for meter, amount in meters.items()}
         changed = {meter: delta for meter, delta in deltas.items() if delta}
         customer = known.customer or Customer("", "")
-        entries = self._entries(trace, known.timestamp_us, customer.customer_id, rated, changed, "adjustment")
+        components = components_text(rated)
+        at_us = known.timestamp_us
+        entries = self._entries(trace, at_us, customer.customer_id, components, rated, changed, "adjustment")
         return Decision(
             replace(trace, timestamp_us=known.timestamp_us),
             PROCESSED,
@@ -183,17 +186,23 @@ class Decider:
             rated=rated,
             worth_micros=sum(amounts.values()),
             billed_micros=sum(amounts.values()),
-            components=components_text(rated),
+            components=components,
             entries=entries,
             adjusted=True,
         )
 
     def _entries(
-        self, trace: Trace, at_us: int, customer_id: str, rated: Rated, amounts: Mapping[str, int], kind: str
+        self,
+        trace: Trace,
+        at_us: int,
+        customer_id: str,
+        components: str,
+        rated: Rated,
+        amounts: Mapping[str, int],
+        kind: str,
     ) -> tuple[NewEntry, ...]:
         start_us, end_us = bucket_of(at_us, self.config.meter_bucket)
         bucket_key = f"{trace.project_id}/{trace.trace_id}" if self.config.meter_bucket == "trace" else ""
-        components = components_text(rated)
         return tuple(
             NewEntry(
                 meter, kind, amount, customer_id, at_us, start_us, end_us, bucket_key, rated.card_digest, components
@@ -260,7 +269,8 @@ def components_text(rated: Rated) -> str:
 
 def _text(amount: Decimal) -> str:
     """An exact amount as text; a quotient without end (a duration in minutes) is cut to 28 digits for people."""
-    return format(_SHOWN.plus(amount), "f")
+    text = str(amount)
+    return text if len(text) <= _SHOWN.prec and "E" not in text else format(_SHOWN.plus(amount), "f")
 
 
 def _ended(
