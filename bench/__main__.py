@@ -52,7 +52,7 @@ def _measure(traces: int, *, full: bool) -> Iterator[list[Figure]]:
 def _full(traces: int, small: Measured) -> list[Figure]:
     with _place(traces) as place:
         figures, large = measures.first_sync(place)
-    return [*figures, measures.growth(small, large)]
+        return [*figures, measures.growth(small, large), *measures.second_sync(place)]
 
 
 @contextmanager

@@ -132,7 +132,7 @@ def second_sync(place: Place) -> Iterator[Figure]:
     """A sync with nothing new: it reads the overlap and sends nothing."""
     measured = place.run("bench.ours:sync", place.ledger("sync"))
     overlap_pages = -(-measured.counts["fetched"] // PAGE_ROWS)
-    group = "Second sync with nothing new"
+    group = f"Second sync of {place.traces:,} traces with nothing new"
     requests_max = overlap_pages + SECOND_SYNC_EXTRA_REQUESTS_MAX
     yield Figure(group, "seconds", measured.wall_seconds, "s")
     yield Figure(group, "pages of the overlap", overlap_pages)

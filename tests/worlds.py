@@ -75,8 +75,8 @@ class Child:
         self.process.send_signal(signal.SIGINT)
 
     def clear(self):
-        """End it if a failed test has left it running."""
-        if self.process.returncode is None:
+        """End it and close its pipes if a failed test has left it alone."""
+        if not self.process.stdout.closed:
             self.kill()
 
     def end(self):

@@ -20,10 +20,9 @@ from tallymark.sandbox.wire import Response
 from worlds import COMMAND, PROJECT, environment, open_world, tallymark, until
 
 COMMON = {"--json", "--config", "--verbose", "--quiet"}
-SYNC_KEYS = (
-    "run_id dry_run source server_version from to fetched processed skipped held failed failures adjusted healed untagged"
-    " credits meter_events marks requests seconds"
-).split()
+SYNC_KEYS = ["run_id", "dry_run", "source", "server_version", "from", "to"]
+SYNC_KEYS += ["fetched", "processed", "skipped", "held", "failed", "failures", "adjusted", "healed", "untagged"]
+SYNC_KEYS += ["credits", "meter_events", "marks", "requests", "seconds"]
 REASONS = {
     "skipped": {"already_processed", "no_billable_usage", "future_timestamp", "filtered"},
     "held": {"no_customer", "too_old", "unrated", "unpriced", "late_period", "in_doubt"},
@@ -142,16 +141,14 @@ def test_exit_1_when_traces_are_held(synced):
 
 
 @pytest.mark.parametrize("name", ["LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY", "BILLING_STRIPE_SECRET_KEY"])
-@pytest.mark.parametrize("command", ["sync", "doctor"])
-def test_exit_2_names_the_missing_key(tmp_path, name, command):
+def test_exit_2_names_the_missing_key(tmp_path, name):
     """Nothing is asked and nothing is written before the keys are there."""
     with open_world(tmp_path) as world:
-        ended = world.run(command, **{name: None})
+        ended = world.run("sync", **{name: None})
 
-        assert ended.status == 2
-        assert name in ended.out + ended.err
-        assert command == "doctor" or (world.stripe.counts(), world.langfuse.counts()) == ({}, {})
-        assert command == "doctor" or not world.ledger.exists()
+        assert (ended.status, name in ended.err) == (2, True)
+        assert (world.stripe.counts(), world.langfuse.counts()) == ({}, {})
+        assert not world.ledger.exists()
 
 
 @pytest.mark.parametrize("name", ["LANGFUSE_SECRET_KEY", "BILLING_STRIPE_SECRET_KEY"])
@@ -168,12 +165,9 @@ def test_exit_2_when_a_key_is_wrong(simple, name):
     ("plant", "words"),
     [
         (lambda stripe: None, "no meter"),
-        (lambda stripe: stripe.add_meter("credits", active=False), "inactive"),
-        (lambda stripe: (stripe.add_meter("credits"), stripe.add_meter("credits")), "2 active meters"),
         (lambda stripe: stripe.add_meter("credits", formula="count"), "count"),
-        (lambda stripe: stripe.add_meter("credits", value_key="amount"), "amount"),
     ],
-    ids=["none", "inactive", "two", "counting", "other key"],
+    ids=["none", "counting"],
 )
 def test_exit_2_when_the_meter_is_not_right(tmp_path, plant, words):
     """Before the first trace is read."""
@@ -280,8 +274,16 @@ def other_database(path):
     database.close()
 
 
-@pytest.mark.parametrize("plant", [newer_ledger, not_a_database, other_database])
-@pytest.mark.parametrize("arguments", [("sync",), ("sync", "--dry-run"), ("explain", "one")], ids=" ".join)
+@pytest.mark.parametrize(
+    ("plant", "arguments"),
+    [
+        (newer_ledger, ["sync"]),
+        (not_a_database, ["sync"]),
+        (other_database, ["sync"]),
+        (other_database, ["sync", "--dry-run"]),
+        (newer_ledger, ["explain", "one"]),
+    ],
+)
 def test_exit_4_when_the_ledger_cannot_be_used(simple, plant, arguments):
     """Nothing is billed, and the file stays as it was."""
     plant(simple.ledger)

@@ -2,51 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Any
 
 import pytest
+from langfuse_client import AUTH, NOON, PROJECT_ID, Client
 
-from tallymark.core.clock import parse_time
-from tallymark.sandbox.clock import VirtualClock
-from tallymark.sandbox.langfuse import DEFAULT_PROJECT, SandboxLangfuse
+from tallymark.sandbox.langfuse import DEFAULT_PROJECT
 from tallymark.sandbox.langfuse.protobuf import read_export_request
-from tallymark.sandbox.wire import Request, Response
-
-PROJECT_ID = DEFAULT_PROJECT.project_id
-KEYS = f"{DEFAULT_PROJECT.public_key}:{DEFAULT_PROJECT.secret_key}"
-AUTH = {"authorization": "Basic " + base64.b64encode(KEYS.encode()).decode(), "content-type": "application/json"}
-NOON = "2026-11-20T12:00:00.000Z"
-
-
-class Client:
-    """Sends requests to a sandbox without a socket."""
-
-    def __init__(self, **settings: Any) -> None:
-        self.clock = VirtualClock(parse_time("2026-11-24T00:00:00Z"))
-        self.sandbox = SandboxLangfuse(clock=self.clock, **settings)
-
-    def send(self, method: str, path: str, body: Any = None, **query: Any) -> Response:
-        content = b"" if body is None else json.dumps(body).encode()
-        pairs = tuple((name, str(value)) for name, value in query.items())
-        return self.sandbox.handle(Request(method, f"/api/public/{path}", pairs, AUTH, content))
-
-    def get(self, path: str, **query: Any) -> Any:
-        response = self.send("GET", path, **query)
-        assert response.status == 200, response.body
-        return json.loads(response.body)
-
-    def listed(self, **query: Any) -> list[str]:
-        return [row["id"] for row in self.get("traces", **query)["data"]]
-
-    def ingest(self, kind: str, **body: Any) -> None:
-        item = {"id": "item", "type": kind, "timestamp": "2026-11-24T00:00:00Z", "body": body}
-        answer = self.send("POST", "ingestion", {"batch": [item]})
-        assert json.loads(answer.body)["errors"] == []
-
-    def put(self, trace_id: str, timestamp: str = NOON, **trace: Any) -> None:
-        self.sandbox.put_trace(PROJECT_ID, {"id": trace_id, "timestamp": timestamp, **trace})
+from tallymark.sandbox.wire import Request
 
 
 @pytest.fixture

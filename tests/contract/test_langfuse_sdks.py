@@ -14,7 +14,7 @@ import pytest
 from tallymark.core.clock import parse_time
 from tallymark.sandbox.clock import VirtualClock
 from tallymark.sandbox.http import Server, serve
-from tallymark.sandbox.langfuse import DEFAULT_PROJECT, SandboxLangfuse
+from tallymark.sandbox.langfuse import DEFAULT_PROJECT, Generation, SandboxLangfuse
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = Path(__file__).parent / "sdk_clients"
@@ -27,6 +27,7 @@ SDKS = {
     "3.15.0": ("langfuse_otel.py", "otel/v1/traces", 3),
     "4.18.0": ("langfuse_otel.py", "otel/v1/traces", 3),
 }
+SDK_5 = "5.0.4"
 
 
 @pytest.fixture
@@ -42,8 +43,8 @@ def server(sandbox: SandboxLangfuse) -> Iterator[Server]:
         yield running
 
 
-def run_sdk(version: str, server: Server) -> Any:
-    """Run the client script in the SDK's own environment, as a process of its own; what it read before and after."""
+def run_sdk(version: str, server: Server, script: str) -> Any:
+    """Run a client script in the SDK's own environment, as a process of its own; what it read before and after."""
     python = ROOT / ".venvs" / f"langfuse-{version}" / "bin" / "python"
     assert python.exists(), f"langfuse {version} is not installed: run scripts/setup-sdks"
     environment = {
@@ -52,7 +53,7 @@ def run_sdk(version: str, server: Server) -> Any:
         "LANGFUSE_PUBLIC_KEY": DEFAULT_PROJECT.public_key,
         "LANGFUSE_SECRET_KEY": DEFAULT_PROJECT.secret_key,
     }
-    command = [python, CLIENTS / SDKS[version][0], TRACE_ID]
+    command = [python, CLIENTS / script, TRACE_ID]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -61,7 +62,7 @@ def run_sdk(version: str, server: Server) -> Any:
 @pytest.mark.parametrize("version", SDKS)
 def test_sdk_traces_marks_and_reads(version: str, sandbox: SandboxLangfuse, server: Server) -> None:
     """What an SDK traces is held with tags, metadata and cost; its mark is added; it reads both back."""
-    read = run_sdk(version, server)
+    read = run_sdk(version, server, SDKS[version][0])
 
     held = sandbox.trace(PROJECT_ID, TRACE_ID)
     assert (held["name"], held["userId"], held["sessionId"]) == ("sdk-trace", "u1", "s1")
@@ -78,3 +79,26 @@ def test_sdk_traces_marks_and_reads(version: str, sandbox: SandboxLangfuse, serv
     assert after["scores"] == [["billing_status", "processed"]]
     assert {"llm": 0.0075, "own": 0.3}.items() <= dict(after["observations"]).items()
     assert before["signed_in"]
+
+
+@pytest.mark.parametrize("generation", ["dual", "events_only"])
+def test_sdk_5_traces_marks_and_reads(generation: Generation) -> None:
+    """SDK 5 finds its spans by v2/observations at once, each with the attributes, and its score by v3/scores."""
+    clock = VirtualClock(parse_time("2026-11-24T00:00:00Z"))
+    sandbox = SandboxLangfuse(clock=clock, generation=generation, version="4.59.0", scores_api="list")
+    with serve(sandbox, port=0) as server:
+        read = run_sdk(SDK_5, server, "langfuse_v5.py")
+
+    attributes = ["u1", ["billing:pending", "sdk"], "cus_1"]
+    assert read["before"]["rows"] == {
+        "llm": [0.0075, *attributes, False],
+        "own": [0.3, *attributes, False],
+        "root-span": [0, *attributes, True],
+    }
+    assert (read["before"]["pages"], read["before"]["scores"]) == ([2, 1, None], [])
+    assert read["after"]["scores"] == [["billing_status", "processed", TRACE_ID]]
+    assert read["before"]["signed_in"]
+    counts = sandbox.counts()
+    assert counts["POST /api/public/scores"] == 1
+    assert counts["POST /api/public/otel/v1/traces"] >= 1
+    assert not any("ingestion" in path or path.endswith("/traces/{traceId}") for path in counts)

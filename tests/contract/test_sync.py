@@ -8,6 +8,7 @@ import pytest
 from builders import CREDIT_MICROS, CREDITS_OF_A_TRACE, NOW_US, PROJECT
 from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US, format_time
 from tallymark.errors import NotFound, Unreachable
+from tallymark.flows import collect
 from tallymark.remote.langfuse import ATTEMPTS_MAX
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.story import expect, tell
@@ -310,10 +311,11 @@ def test_a_trace_that_is_not_there_is_an_error_of_its_own(run):
         run(trace_id="nobody")
 
 
-def test_a_run_that_breaks_off_is_gone_on_with(put, run, settings, look, stripe):
+def test_a_run_that_breaks_off_is_gone_on_with(put, run, settings, look, stripe, monkeypatch):
     """The connection breaks for good in the middle of reading: what was recorded stays, the next run does the rest."""
+    monkeypatch.setattr(collect, "BATCH_PAGES", 8)
     for number in range(1000):
-        put(f"t{number:04d}", at_us=NOW_US - 5 * HOUR_US + number * 5 * SECOND_US)
+        put(f"t{number:04d}", at_us=NOW_US - 5 * HOUR_US + number * 15 * SECOND_US)
     pages = itertools.count(1)
     faults = Faults(
         0, {Fault.RESET_BEFORE: 1}, only=lambda request: is_page(request) and next(pages) > 10, limit=ATTEMPTS_MAX
@@ -328,6 +330,20 @@ def test_a_run_that_breaks_off_is_gone_on_with(put, run, settings, look, stripe)
     summary = run(to)
     assert 200 < summary.fetched < 1000
     assert stripe.tally() == {("cus_1", "credits"): 1000 * CREDITS_OF_A_TRACE}
+
+
+def test_every_run_moves_on(put, run, langfuse, clock):
+    """A run reads from where the one before it stood, less the overlap, not from where the first one stood."""
+    for hour in range(10):
+        put(f"t{hour}", at_us=clock.now_us() - HOUR_US)
+        run()
+        clock.advance(3600)
+    langfuse.clear_requests()
+
+    summary = run()
+
+    assert summary.from_ == format_time(clock.now_us() - 3 * HOUR_US - 15 * MINUTE_US)
+    assert summary.fetched == 3
 
 
 # ---- held traces

@@ -2,11 +2,11 @@
 
 from collections import Counter
 
-from builders import CREDIT_MICROS, NOW_US
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ledger_lines import ACCEPTED, REJECTED, THROTTLED, UNKNOWN, adjust, bill, gather_all
 
+from builders import CREDIT_MICROS, NOW_US
+from ledger_lines import ACCEPTED, REJECTED, THROTTLED, UNKNOWN, adjust, bill, gather_all
 from tallymark.core.clock import MINUTE_US
 from tallymark.ledger import open_ledger
 

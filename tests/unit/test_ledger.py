@@ -170,6 +170,14 @@ def test_the_first_unanswered_send_counts_not_the_last(sent_event, ledger):
     assert claim_one(ledger, later(60)).unanswered_since_us == NOW_US
 
 
+def test_an_abandoned_repeat_does_not_make_the_first_send_younger(sent_event, ledger):
+    """Unanswered, repeated, and that repeat abandoned: doubt is still measured from the first send."""
+    ledger.settle([(sent_event, UNKNOWN)], later(1))
+    claim_one(ledger, later(10))
+
+    assert claim_one(ledger, later(10 + CLAIM_SECONDS)).unanswered_since_us == NOW_US
+
+
 @pytest.mark.parametrize("outcome", [ACCEPTED, REJECTED, UNKNOWN, THROTTLED])
 def test_an_old_attempts_answer_changes_nothing(sent_event, ledger, look, outcome):
     """Fenced: who lost the claim no longer decides, and the new owner's answer stands."""

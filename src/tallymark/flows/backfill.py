@@ -123,9 +123,13 @@ def _project_id(stations: Stations, project: Project) -> str:
 
 
 def _untagged_since(stations: Stations, project: Project, since_us: int) -> int:
-    project_id = _project_id(stations, project)
-    row = next(iter(stations.ledger.query("count_untagged", project_id=project_id, since_us=since_us)))
-    return int(row["traces"])
+    ledger, project_id = stations.ledger, _project_id(stations, project)
+    row = next(iter(ledger.query("count_untagged", project_id=project_id, since_us=since_us)))
+    # A trace that an earlier backfill tagged came untagged all the same.
+    remembered = f"newest untagged {project_id}"
+    newest_us = max(row["newest_us"] or 0, int(ledger.fact(remembered) or 0))
+    ledger.put_fact(remembered, str(newest_us))
+    return row["traces"] or int(newest_us >= since_us)
 
 
 def _tag(stations: Stations, project: Project, progress: Progress) -> tuple[int, int]:

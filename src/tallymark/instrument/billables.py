@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from .labels import NOT_GIVEN, Labels, NotGiven, labels_of, trace_arguments
-from .refusals import is_strict, refuse
+from .refusals import safely
 from .scopes import active_scope, close_scope, open_scope
 from .stepping import AsyncSteps, Steps
 
@@ -32,13 +32,13 @@ class Billable:
     def __enter__(self) -> None:
         """Let the labels hold."""
         labels = _checked(self._given) if self._needs_call else self._labels
-        _safely("begun", open_scope, self, labels)
+        safely("begun", open_scope, self, labels)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Let what held before hold again. Errors of the application pass."""
-        _safely("ended", close_scope, self)
+        safely("ended", close_scope, self)
 
     def __call__(self, function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
         """Decorate a function, a coroutine function, or a generator function of either kind."""
@@ -130,21 +130,10 @@ def trace_kwargs() -> dict[str, Any]:
 
 
 def _checked(given: Mapping[str, object]) -> Labels:
-    labels = _safely("checked", lambda: labels_of(**given))
+    labels = safely("checked", lambda: labels_of(**given))
     return labels if isinstance(labels, Labels) else Labels(customer="")
 
 
 def _value(name: str, value: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> object:
     """A value, or what its function says of these arguments; None if the function fails."""
-    return _safely(f"given its {name}", value, *args, **kwargs) if callable(value) else value
-
-
-def _safely(what: str, function: Callable[..., object], *args: Any, **kwargs: Any) -> object:
-    """Call a function. Its errors are refused: billing must never break the application."""
-    try:
-        return function(*args, **kwargs)
-    except Exception as error:
-        if is_strict() and isinstance(error, ValueError):
-            raise
-        refuse(f"a billable() could not be {what}", error)
-        return None
+    return safely(f"given its {name}", value, *args, **kwargs) if callable(value) else value

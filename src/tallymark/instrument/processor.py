@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
-from .refusals import refuse
+from .refusals import refuse, safely
 from .scopes import active_scope
 from .spans import complete
 
@@ -29,12 +29,13 @@ class BillingSpanProcessor(SpanProcessor):
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Write the labels."""
-        try:
-            scope = active_scope(parent_context)
-            if scope is not None and span.is_recording():
-                complete(span, scope.attributes)
-        except Exception as error:  # noqa: BLE001 - billing must never break the application
-            refuse("a span could not be labelled", error)
+        safely("written on a span", _label, span, parent_context)
+
+
+def _label(span: Span, context: Context | None) -> None:
+    scope = active_scope(context)
+    if scope is not None and span.is_recording():
+        complete(span, scope.attributes)
 
 
 def install(tracer_provider: AnyTracerProvider | None = None) -> BillingSpanProcessor | None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+Result = TypeVar("Result")
 STRICT_VARIABLE = "TALLYMARK_INSTRUMENT_STRICT"
 
 _log = logging.getLogger("tallymark.instrument")
@@ -42,6 +45,17 @@ def refuse(condition: str, error: Exception | None = None) -> None:
         _said.add(condition)
     if first:
         _log.warning("%s (said once)%s", condition, f": {type(error).__name__}" if error else "")
+
+
+def safely(what: str, function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result | None:
+    """Call a function; None if it fails, which is refused: billing must never break the application."""
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:
+        if is_strict() and isinstance(error, ValueError):
+            raise
+        refuse(f"a billable() could not be {what}", error)
+        return None
 
 
 def forget() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .labels import Labels, are_apart, merged
 from .owners import TraceOwners
+from .refusals import safely
 from .sdks import OpenTelemetry, context_with, opentelemetry
 from .spans import attributes_of, complete, tags_of
 
@@ -81,12 +82,12 @@ def close_scope(opener: object) -> None:
 
 
 def _activate(api: OpenTelemetry, scope: Scope, *, apart: bool) -> None:
-    if apart or not _may_join(api, scope.labels):
-        api.context.attach(api.new_context())
-    span = api.trace.get_current_span()
+    joins = not apart and _may_join(api, scope.labels)
+    base = api.context.get_current() if joins else api.new_context()
+    span = api.trace.get_current_span(base)
     # Langfuse overwrites the tags of the active span, and does not give back what was there.
     tags = tags_of(span)
-    context = context_with(scope.labels) or api.context.get_current()
+    context = safely("given to Langfuse", context_with, scope.labels, base) or base
     if span.is_recording():
         complete(span, scope.attributes, tags)
     api.context.attach(api.context.set_value(_KEY, scope, context))

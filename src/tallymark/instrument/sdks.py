@@ -60,8 +60,8 @@ def langfuse() -> Langfuse | None:
     return Langfuse(propagate_attributes, major >= _ENCODES_METADATA_SINCE)
 
 
-def context_with(labels: Labels) -> Context | None:
-    """The current context with the labels in it, where Langfuse's own span processor finds them; also on the span.
+def context_with(labels: Labels, base: Context) -> Context | None:
+    """A context like `base` with the labels in it, where Langfuse's span processor finds them; also on its span.
 
     None without a Langfuse SDK that can. Its context manager is left at once: only the context it makes is wanted,
     which, unlike the manager, can be used and dropped anywhere.
@@ -70,9 +70,17 @@ def context_with(labels: Labels) -> Context | None:
     api = opentelemetry()
     if sdk is None or api is None:
         return None
-    metadata = {key: text if sdk.encodes_metadata else metadata_text(text) for key, text in labels.metadata.items()}
-    with sdk.propagate_attributes(
-        user_id=labels.user, session_id=labels.session, tags=list(labels.tags), metadata=metadata or None
-    ):
-        context: Context = api.context.get_current()
+    token = api.context.attach(base)
+    try:
+        with _propagated(sdk, labels):
+            context: Context = api.context.get_current()
+    finally:
+        api.context.detach(token)
     return context
+
+
+def _propagated(sdk: Langfuse, labels: Labels) -> AbstractContextManager[Any]:
+    metadata = {key: text if sdk.encodes_metadata else metadata_text(text) for key, text in labels.metadata.items()}
+    return sdk.propagate_attributes(
+        user_id=labels.user, session_id=labels.session, tags=list(labels.tags), metadata=metadata or None
+    )

@@ -237,7 +237,8 @@ class Ledger:
         if not decision.entries:
             return []
         key = key_of(decision.trace)
-        sequences = self._sequences_txn(key) if decision.adjusted else {}
+        first = all(entry.kind == "charge" for entry in decision.entries)
+        sequences = {} if first else self._sequences_txn(key)
         return [
             {**_entry_values(run, key, entry), "sequence": sequences.get(entry.meter, 0)} for entry in decision.entries
         ]

@@ -11,7 +11,10 @@ import socket
 import socketserver
 import struct
 import threading
+import time
 import zlib
+from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from io import BufferedIOBase
 from types import TracebackType
@@ -205,10 +208,16 @@ def _gunzipped(body: bytes) -> bytes:
         raise BadRequestError(400, "the body is not gzip, as its content-encoding says") from None
 
 
+@lru_cache(maxsize=1)
+def _http_date(second: int) -> str:
+    return formatdate(second, usegmt=True)
+
+
 def encode(response: Response, *, body_wanted: bool = True) -> bytes:
     """The bytes of one response, with its content-length."""
     lines = [_STATUS_LINES.get(response.status) or f"HTTP/1.1 {response.status} Unknown\r\n"]
     lines.extend(f"{name}: {value}\r\n" for name, value in response.headers.items())
+    lines.append(f"date: {_http_date(int(time.time()))}\r\n")
     lines.append(f"content-length: {len(response.body)}\r\n\r\n")
     head = "".join(lines).encode("latin-1")
     return head + response.body if body_wanted else head

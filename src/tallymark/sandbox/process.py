@@ -26,7 +26,7 @@ from ..core.clock import format_time, parse_time
 from ..errors import ConfigError, TallymarkError
 from .faults import Fault, Faults
 from .http import serve
-from .langfuse import DEFAULT_PROJECT, SandboxLangfuse
+from .langfuse import DEFAULT_PROJECT, Generation, SandboxLangfuse, ScoresApi
 from .story import tell
 from .stripe import SandboxStripe
 from .workload import read_workload
@@ -46,6 +46,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     - `port_langfuse`, `port_stripe`: 0 for a free port.
     - `story`: how many traces of `story.tell`; `workload`: CSV files for `workload.read_workload`.
     - `seed`: of story, workload and faults alike.
+    - `generation`: of Langfuse, "legacy", "dual" or "events_only"; `scores_api`: what its POST /scores takes, one
+      "object" or a "list"; `unmerged_seconds`: how long a row that was written again stands there twice.
     - `visibility_seconds`: a write to Langfuse is seen only after this time.
     - `rate_limit_per_minute`: of Langfuse's legacy reads; `stripe_rate_limit_per_second`: of Stripe. None for no limit.
     - `stripe_processing_seconds`: how long Stripe takes for one meter event; `summary_lag_seconds`: until summaries
@@ -60,6 +62,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     story: int = 0
     workload: tuple[str, ...] = ()
     seed: int = 7
+    generation: Generation = "legacy"
+    scores_api: ScoresApi = "object"
+    unmerged_seconds: float = 0.0
     visibility_seconds: float = 0.0
     rate_limit_per_minute: int | None = None
     stripe_rate_limit_per_second: int | None = None
@@ -126,6 +131,9 @@ def _open(options: Options, servers: ExitStack) -> Ready:
     now_us = clock.now_us() // 1000 * 1000
     langfuse = SandboxLangfuse(
         clock=clock,
+        generation=options.generation,
+        scores_api=options.scores_api,
+        unmerged_seconds=options.unmerged_seconds,
         visibility_seconds=options.visibility_seconds,
         rate_limit_per_minute=options.rate_limit_per_minute,
     )
@@ -228,7 +236,15 @@ class SandboxProcess:
 
         Raises urllib.error.HTTPError for a route that does not exist.
         """
-        with self._opener.open(self.urls[service] + path, timeout=60) as response:
+        return self._ask(service, path)
+
+    def set_generation(self, generation: Generation, version: str | None = None) -> None:
+        """Make Langfuse a server of another generation, with the same data; see `SandboxLangfuse.set_generation`."""
+        self._ask("langfuse", "/sandbox/generation", {"generation": generation, "version": version})
+
+    def _ask(self, service: ServiceName, path: str, body: Any = None) -> Any:
+        content = None if body is None else msgspec.json.encode(body)
+        with self._opener.open(self.urls[service] + path, content, timeout=60) as response:
             return msgspec.json.decode(response.read())
 
     def tally(self) -> dict[str, int]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 from ..core.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US, format_time, parse_time
@@ -113,10 +114,20 @@ def _trace_of(kind: str, number: int, now_us: int, chance: random.Random) -> Sto
         "public": kind == "public",
         "tags": _tags_of(kind),
         "metadata": _metadata_of(kind, customer),
-        "input": {"messages": [{"role": "user", "content": PROMPT * 4}]},
-        "output": PROMPT * 6,
+        "input": {"messages": [{"role": "user", "content": _text(_tokens(observations[:1], "input"))}]},
+        "output": _text(_tokens(observations[-1:], "output")),
     }
     return StoryTrace(kind, trace, observations, customer)
+
+
+def _tokens(observations: list[dict[str, Any]], kind: str) -> int:
+    return sum(observation["usageDetails"][kind] for observation in observations)
+
+
+@cache
+def _text(tokens: int) -> str:
+    """A text of about so many tokens, four characters each; many traces share one, so that a story stays small."""
+    return PROMPT * max(1, 4 * tokens // len(PROMPT))
 
 
 def _time_of(kind: str, now_us: int, chance: random.Random) -> int:

@@ -20,7 +20,16 @@ _UPGRADE_GUIDE = "https://langfuse.com/self-hosting/upgrade/upgrade-guides/upgra
 
 def is_version_4(version: str) -> bool:
     """Whether a server of this version can have the tables of version 4."""
-    return int(version.partition(".")[0]) >= 4
+    return _numbers(version) >= (4,)
+
+
+def has_scores_v3(version: str) -> bool:
+    """Whether a server of this version has GET /v3/scores (facts/langfuse.md section 0.5)."""
+    return _numbers(version) >= (3, 179)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in version.split("."))
 
 
 def gone_in_events_only() -> Refusal:

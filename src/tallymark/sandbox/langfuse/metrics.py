@@ -78,6 +78,7 @@ def metrics_v1(call: Call) -> Response:
 
 
 def given_moment(query: Mapping[str, Any], name: str) -> int | None:
+    """A moment of the query in microseconds; None if it is none."""
     text = query.get(name)
     return parse_time(text) if isinstance(text, str) and is_datetime(text) else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
+from functools import cached_property, lru_cache
 
 # ClickHouse keeps costs as Decimal64(12) within these bounds (facts/langfuse.md section 12).
 _STEP_USD = Decimal("0.000000000001")
@@ -12,7 +13,7 @@ _COST_USD_MAX = Decimal("999999.999999")
 _NOTHING = Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Price:
     """USD per unit of usage, by usage key."""
 
@@ -20,7 +21,7 @@ class Price:
     usd_per_unit: Mapping[str, Decimal]
     tier_name: str = "Standard"
 
-    @property
+    @cached_property
     def tier_id(self) -> str:
         """The id of the only pricing tier."""
         return f"{self.model_id}_tier_default"
@@ -34,6 +35,7 @@ PRICES = {
 }
 
 
+@lru_cache(maxsize=1_024)
 def price_of(model: str | None) -> Price | None:
     """The price of a model; None if the server does not know it."""
     return PRICES.get(model.lower().removeprefix("openai/")) if model else None
@@ -64,10 +66,10 @@ def _with_given_total(given: dict[str, Decimal]) -> dict[str, Decimal]:
 def _calculated(price: Price | None, usage: Mapping[str, int]) -> dict[str, Decimal]:
     if price is None:
         return {}
-    priced = {key: price.usd_per_unit[key] * units for key, units in usage.items() if key in price.usd_per_unit}
-    costs = {key: _stored(usd) for key, usd in priced.items()}
+    rates = price.usd_per_unit
+    costs = {key: _stored(rates[key] * units) for key, units in usage.items() if key in rates}
     return {**costs, "total": sum(costs.values(), _NOTHING)} if costs else {}
 
 
 def _stored(usd: Decimal) -> Decimal:
-    return min(usd, _COST_USD_MAX).quantize(_STEP_USD, rounding=ROUND_DOWN)
+    return usd.quantize(_STEP_USD, ROUND_DOWN) if usd < _COST_USD_MAX else _COST_USD_MAX

@@ -94,7 +94,6 @@ def _json_row(
 
 
 def _first_rows(query: Mapping[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    for order in reversed(query.get("orderBy") or []):
-        rows.sort(key=lambda row, name=order.get("field"): row.get(name) or 0, reverse=order.get("direction") == "desc")
-    limit = (query.get("config") or {}).get("row_limit", _ROW_LIMIT_DEFAULT)
-    return rows[:limit]
+    order = (query.get("orderBy") or [{}])[0]
+    ranked = sorted(rows, key=lambda row: row.get(order.get("field")) or 0, reverse=order.get("direction") == "desc")
+    return ranked[: (query.get("config") or {}).get("row_limit", _ROW_LIMIT_DEFAULT)]

@@ -24,7 +24,7 @@ from .values import encode, time_text
 LIMIT_MAX = 1000
 GROUPS = ("core", "basic", "time", "io", "metadata", "model", "usage", "prompt", "metrics", "trace_context")
 DEFAULT_GROUPS = frozenset({"core", "basic"})
-_EXACT = ("traceId", "userId", "type", "name", "level", "parentObservationId", "version")
+_EXACT = ("traceId", "userId", "sessionId", "type", "name", "level", "parentObservationId", "version")
 _NO_SCOPE = Scope()
 
 
@@ -77,6 +77,8 @@ def _plain_conditions(given: Parameters) -> list[Condition]:
     conditions = [Condition("string", name, "=", text, None) for name in _EXACT if (text := given.one(name))]
     if environments := tuple(text for text in given.items("environment") if text):
         conditions.append(Condition("stringOptions", "environment", "any of", environments, None))
+    if flag := given.one("isRootObservation"):
+        conditions.append(Condition("boolean", "isRootObservation", "=", flag == "true", None))
     return conditions
 
 

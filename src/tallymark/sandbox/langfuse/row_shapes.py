@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from .prices import cost_details, price_of
-from .records import NO_CONTEXT, Observation, seconds
-from .row_filters import context, metadata
+from .records import NO_CONTEXT, Observation, TraceContext, seconds
+from .row_filters import context
 from .rows import is_root
 from .values import as_javascript, number, parse_text, stored_text, time_text
 
@@ -107,7 +108,18 @@ def _text_of(encoded: bytes | None) -> str | None:
 
 
 def _metadata(row: Observation, expanded: frozenset[str]) -> dict[str, Any]:
-    return {key: _metadata_value(value, whole=key in expanded) for key, value in metadata(row).items()}
+    of_trace = _metadata_of_trace(context(row), expanded)
+    return {**of_trace, **_shown(row.metadata, expanded)} if row.metadata else of_trace
+
+
+@lru_cache(maxsize=1_024)
+def _metadata_of_trace(of_trace: TraceContext, expanded: frozenset[str]) -> dict[str, Any]:
+    """The same for all rows of a trace, which often stand side by side."""
+    return _shown(of_trace.metadata, expanded)
+
+
+def _shown(metadata: Mapping[str, Any], expanded: frozenset[str]) -> dict[str, Any]:
+    return {key: _metadata_value(value, whole=key in expanded) for key, value in metadata.items()}
 
 
 def _metadata_value(value: Any, *, whole: bool) -> Any:
@@ -130,11 +142,12 @@ def _model(row: Observation) -> dict[str, Any]:
 
 def _usage(row: Observation) -> dict[str, Any]:
     usage, costs = row.usage or {}, _costs(row)
+    units_in, units_out = _units(usage)
     price = price_of(row.model) if usage else None
     return {
         "usageDetails": usage,
-        "inputUsage": _units(usage, "input"),
-        "outputUsage": _units(usage, "output"),
+        "inputUsage": units_in,
+        "outputUsage": units_out,
         "totalUsage": usage.get("total", 0),
         "costDetails": costs,
         "inputCost": costs.get("input"),
@@ -146,8 +159,15 @@ def _usage(row: Observation) -> dict[str, Any]:
     }
 
 
-def _units(usage: Mapping[str, int], kind: str) -> int:
-    return sum(units for key, units in usage.items() if key.startswith(kind))
+def _units(usage: Mapping[str, int]) -> tuple[int, int]:
+    """Tokens in and out: every key that starts so counts (facts/langfuse.md section 10.3). One pass, for speed."""
+    units_in = units_out = 0
+    for key, units in usage.items():
+        if key.startswith("input"):
+            units_in += units
+        elif key.startswith("output"):
+            units_out += units
+    return units_in, units_out
 
 
 def _costs(row: Observation) -> dict[str, int | float]:

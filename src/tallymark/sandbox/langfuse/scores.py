@@ -10,8 +10,9 @@ import msgspec
 
 from tallymark.sandbox.wire import Response
 
-from .answers import invalid_data, invalid_request, json_answer, not_found
+from .answers import invalid_data, invalid_request, json_answer, not_found, page_not_found
 from .calls import Call
+from .generations import has_scores_v3
 from .issues import Issue
 from .parameters import Pairs, Parameters
 from .records import Score, Trace
@@ -69,6 +70,8 @@ def _list(call: Call, shape: Shape) -> Response:
 
 def list_scores_v3(call: Call) -> Response:
     """GET /v3/scores: pages by cursor; no cursor in `meta` on the last one."""
+    if not has_scores_v3(call.store.settings.version):
+        return page_not_found()
     query = call.request.query
     _refuse_unknown(query)
     given = Parameters(query)

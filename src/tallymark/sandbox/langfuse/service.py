@@ -40,6 +40,13 @@ _LOG_LINES_SHOWN = 1_000
 _OPEN = (f"{API}/health", f"{API}/ready")
 
 
+class _Change(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /sandbox/generation."""
+
+    generation: Generation
+    version: str | None = None
+
+
 class SandboxLangfuse:
     """A Langfuse server in memory. Implements `wire.Service`; safe to call from many threads.
 
@@ -180,6 +187,8 @@ class SandboxLangfuse:
 
     def _admin(self, request: Request) -> Response:
         """For a person with curl: no key, not counted."""
+        if request.method == "POST" and request.path == "/sandbox/generation":
+            return self._changed(request)
         if request.path == "/sandbox/requests":
             lines = [" ".join(line).rstrip() for line in list(self._log)[-_LOG_LINES_SHOWN:]]
             return json_answer(200, {"counts": dict(self._counts), "requests": lines})
@@ -195,13 +204,24 @@ class SandboxLangfuse:
         Coming from legacy, everything that has no row in the v4 tables yet gets one, below a synthetic `t-` row.
         """
         with self._lock:
-            self._store.settle()
-            before = self._store.settings
-            version = version or DEFAULT_VERSIONS[generation]
-            self._store.settings = replace(before, generation=generation, version=version)
-            if before.generation == "legacy" and generation != "legacy":
-                for data in self._store.projects.values():
-                    backfill(self._store, data)
+            self._change(generation, version)
+
+    def _change(self, generation: Generation, version: str | None) -> None:
+        self._store.settle()
+        before = self._store.settings
+        version = version or DEFAULT_VERSIONS[generation]
+        self._store.settings = replace(before, generation=generation, version=version)
+        if before.generation == "legacy" and generation != "legacy":
+            for data in self._store.projects.values():
+                backfill(self._store, data)
+
+    def _changed(self, request: Request) -> Response:
+        try:
+            wanted = msgspec.json.decode(request.body, type=_Change)
+        except msgspec.MsgspecError as problem:
+            return json_answer(400, {"message": str(problem)})
+        self._change(wanted.generation, wanted.version)
+        return json_answer(200, {"generation": wanted.generation, "version": self._store.settings.version})
 
     # Filling and looking without HTTP
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from tallymark.core.clock import to_datetime
+from tallymark.core.clock import MINUTE_US, SECOND_US, to_datetime
 
 _SAFE_INTEGER_MAX = 2**53
 # Above this JavaScript writes a number with an exponent, which is what Python does with a float.
@@ -98,5 +98,11 @@ def read_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=16_384)
 def time_text(moment_us: int) -> str:
-    """A moment as `core.clock.format_time` writes it, in half the time: a page of traces has three hundred."""
-    return to_datetime(moment_us).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    """A moment as `core.clock.format_time` writes it, in a fraction of the time: a page has thousands."""
+    minute, in_minute_us = divmod(moment_us, MINUTE_US)
+    return f"{_minute_text(minute)}{in_minute_us // SECOND_US:02d}.{in_minute_us // 1000 % 1000:03d}Z"
+
+
+@lru_cache(maxsize=16_384)
+def _minute_text(minute: int) -> str:
+    return to_datetime(minute * MINUTE_US).strftime("%Y-%m-%dT%H:%M:")

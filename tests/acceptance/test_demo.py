@@ -1,0 +1,108 @@
+"""The demo bills what the traces alone come to: the story's own arithmetic, and for recorded workloads an oracle's."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from worlds import environment, tallymark
+
+ROOT = Path(__file__).parents[2]
+WORKLOAD = ROOT / "tests" / "data" / "workload_small.csv"
+ORACLE = ROOT / "scripts" / "independent_credits.py"
+CHECK = ROOT / "scripts" / "check-workload"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A demo of 2,000 traces."""
+    return tallymark(tmp_path_factory.mktemp("demo"), "demo", "--traces", "2000", "--json")
+
+
+def test_the_demo_ends_well_and_its_counts_add_up(demo):
+    """Exit status 0, and each trace in exactly one of its ends (G2)."""
+    first = demo.json["first_sync"]
+
+    assert (demo.status, demo.json["problems"]) == (0, [])
+    ends = first["processed"] + first["failed"] + sum(first["skipped"].values()) + sum(first["held"].values())
+    assert first["fetched"] == ends == demo.json["fetched"] == 2000
+    assert all(first["skipped"][reason] for reason in ("already_processed", "no_billable_usage", "future_timestamp"))
+    assert all(first["held"][reason] for reason in ("no_customer", "too_old", "unpriced"))
+    assert first["untagged"] > 0 and first["healed"] > 0
+
+
+def test_the_demo_bills_nothing_twice_and_late_usage_once(demo):
+    """The second sync sends nothing to Stripe and reads little; the third adjusts one trace."""
+    second, late = demo.json["second_sync"], demo.json["late_sync"]
+
+    assert (second["processed"], second["credits"], second["requests"]["stripe"]) == (0, "0.000000", 0)
+    assert second["requests"]["langfuse"] <= 4
+    assert (late["adjusted"], late["credits"], late["meter_events"]["accepted"]) == (1, "307.500000", 1)
+    entries = demo.json["explain"]["projects"][0]["entries"]
+    assert [entry["kind"] for entry in entries] == ["charge", "adjustment"]
+
+
+def test_people_see_the_checks(tmp_path):
+    """Every check is printed with its verdict, and none fails."""
+    ended = tallymark(tmp_path, "demo", "--traces", "100")
+
+    verdicts = [line.split()[0] for line in ended.out.splitlines() if line.startswith(("  ok ", "  NOT "))]
+    assert (ended.status, verdicts) == (0, ["ok"] * 5)
+
+
+def test_a_workload_costs_every_customer_what_the_oracle_says(tmp_path):
+    """To the micro-credit; the oracle shares no code with tallymark."""
+    ended = tallymark(tmp_path, "demo", "--workload", WORKLOAD, "--json")
+    told = json.loads(subprocess.run([sys.executable, ORACLE, WORKLOAD], capture_output=True, check=True).stdout)
+
+    assert ended.status == 0
+    assert ended.json["customers"] == told["customers"]
+    assert ended.json["processed"] == told["traces"] == 10
+
+
+def check_workload(folder, *files):
+    """Run scripts/check-workload."""
+    return subprocess.run([sys.executable, CHECK, *files], env=environment(folder), capture_output=True, text=True)
+
+
+def test_check_workload_says_equal(tmp_path):
+    """One line a file: traces, customers, credits."""
+    done = check_workload(tmp_path, WORKLOAD)
+
+    assert done.returncode == 0
+    assert done.stdout == "workload_small.csv: 10 traces, 9 customers, 10744.124999 credits: equal\n"
+
+
+def test_check_workload_tells_a_difference(tmp_path):
+    """An oracle with another price, in a copy of the scripts, is seen at once."""
+    (tmp_path / "check-workload").write_text(CHECK.read_text("utf-8"), "utf-8")
+    wrong = ORACLE.read_text("utf-8").replace(
+        'COMPUTE_USD_PER_MINUTE = Fraction("0.05")', 'COMPUTE_USD_PER_MINUTE = Fraction("0.06")'
+    )
+    (tmp_path / ORACLE.name).write_text(wrong, "utf-8")
+
+    done = subprocess.run(
+        [sys.executable, tmp_path / "check-workload", WORKLOAD],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 1
+    assert "9 customers differ" in done.stdout
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    """The message names the file and what it must begin with."""
+    wrong = tmp_path / "wrong.csv"
+    with wrong.open("w", newline="") as lines:
+        csv.writer(lines).writerows([["WHEN", "TOKENS"], ["today", "5"]])
+
+    ended = tallymark(tmp_path, "demo", "--workload", wrong)
+
+    assert ended.status != 0
+    assert "wrong.csv" in ended.err
+    assert "TIMESTAMP" in ended.err
