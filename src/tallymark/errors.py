@@ -8,6 +8,8 @@ TallymarkError
 │   ├── Unreachable        no answer: connection, name, time-out
 │   ├── Unavailable        the server answered 5xx or 429 for longer than we were ready to wait
 │   ├── Garbled            the answer is not what the service sends: HTML, cut short, other JSON
+│   ├── Refused            the service will not do it: a 4xx that is none of the others
+│   ├── WrongMode          the server's mode lacks this route: read it through its other generation
 │   └── TooMuch            the question was too large (Langfuse 422, 524): ask for a smaller window
 ├── LedgerError            look at the ledger; nothing is lost                                  exit 4
 │   ├── LedgerLocked       another process holds it
@@ -62,6 +64,14 @@ class Unavailable(RemoteError):
 
 class Garbled(RemoteError):
     """The answer is not what the service sends."""
+
+
+class Refused(RemoteError):
+    """The service understood what it was asked and will not do it; asking the same again is no use."""
+
+
+class WrongMode(RemoteError):
+    """The server runs in a mode that does not have this route (Langfuse events_only, or before v4)."""
 
 
 class TooMuch(RemoteError):

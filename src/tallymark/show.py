@@ -45,7 +45,7 @@ def show_backfill(summary: BackfillSummary) -> None:
     dry = " (dry run: nothing was written)" if summary.dry_run else ""
     click.echo(f"read {summary.from_} to {summary.to}{dry}")
     click.echo(f"{summary.fetched:>10,}  traces fetched")
-    _count("owed, or billed before", summary.owed)
+    _count("owed, to be sent by the next sync", summary.owed)
     _counts("skipped", summary.skipped)
     _counts("held", summary.held)
     _count("failed", summary.failed)

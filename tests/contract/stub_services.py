@@ -47,7 +47,7 @@ class Pages:
         if request.path.endswith("/health"):
             return Response(200, b'{"status":"OK","version":"3.225.4"}', JSON)
         query = dict(request.query)
-        return Response(200, self.full if query["page"] == "1" and "filter" not in query else self.empty, JSON)
+        return Response(200, self.full if query.get("page", "1") == "1" and "filter" not in query else self.empty, JSON)
 
 
 class Answers:

@@ -7,6 +7,7 @@ import pytest
 from builders import CREDITS_OF_A_TRACE, NOW_US, PROJECT
 from tallymark.core.clock import DAY_US, HOUR_US, SECOND_US
 from tallymark.errors import Unreachable
+from tallymark.flows import collect
 from tallymark.remote.langfuse import ATTEMPTS_MAX
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.story import expect, tell
@@ -88,8 +89,9 @@ def test_a_second_backfill_changes_nothing(put, run_backfill, run, stripe):
     assert stripe.tally() == {("cus_1", "credits"): CREDITS_OF_A_TRACE}
 
 
-def test_a_backfill_that_breaks_off_goes_on_where_it_was(put, run_backfill, run, settings, look, stripe):
+def test_a_backfill_that_breaks_off_goes_on_where_it_was(put, run_backfill, run, settings, look, stripe, monkeypatch):
     """The same range again: what was recorded is not read again."""
+    monkeypatch.setattr(collect, "BATCH_PAGES", 8)
     for number in range(1000):
         put(f"t{number:04d}", tags=[], at_us=NOW_US - 20 * DAY_US + number * 60 * SECOND_US)
     pages = itertools.count(1)

@@ -8,6 +8,7 @@ import pytest
 from builders import CREDIT_MICROS, CREDITS_OF_A_TRACE, NOW_US, PROJECT
 from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US, format_time
 from tallymark.errors import NotFound, Unreachable
+from tallymark.flows import collect
 from tallymark.remote.langfuse import ATTEMPTS_MAX
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.story import expect, tell
@@ -310,8 +311,9 @@ def test_a_trace_that_is_not_there_is_an_error_of_its_own(run):
         run(trace_id="nobody")
 
 
-def test_a_run_that_breaks_off_is_gone_on_with(put, run, settings, look, stripe):
+def test_a_run_that_breaks_off_is_gone_on_with(put, run, settings, look, stripe, monkeypatch):
     """The connection breaks for good in the middle of reading: what was recorded stays, the next run does the rest."""
+    monkeypatch.setattr(collect, "BATCH_PAGES", 8)
     for number in range(1000):
         put(f"t{number:04d}", at_us=NOW_US - 5 * HOUR_US + number * 15 * SECOND_US)
     pages = itertools.count(1)

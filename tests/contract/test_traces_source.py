@@ -16,6 +16,7 @@ from tallymark.remote.langfuse import LangfuseClient
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.langfuse import DEFAULT_PROJECT, SandboxLangfuse
 from tallymark.sandbox.story import PROMPT
+from tallymark.source.probe import server_version
 from tallymark.source.traces import PAGE_ROWS, TracesSource
 
 FROM_US, TO_US = NOW_US - 2 * DAY_US, NOW_US
@@ -23,19 +24,27 @@ EVERY_PARAMETER = {"fromTimestamp", "toTimestamp", "fields", "orderBy", "limit",
 
 
 @pytest.fixture
-def reading(serving, clock):
-    """A function that gives a source on a served sandbox."""
+def asking(serving, clock):
+    """A function that gives a client of a served sandbox."""
     clients = []
 
-    def start(service, faults=None, *, secret_key=DEFAULT_PROJECT.secret_key, per_minute=None, window_us=None):
+    def start(service, faults=None, *, secret_key=DEFAULT_PROJECT.secret_key, per_minute=None):
         url = serving(service, faults)
         client = LangfuseClient(url, DEFAULT_PROJECT.public_key, secret_key, clock, per_minute)
         clients.append(client)
-        return TracesSource(client, window_us)
+        return client
 
     yield start
     for client in clients:
         client.close()
+
+
+@pytest.fixture
+def reading(asking):
+    """A function that gives a source on a served sandbox."""
+    return lambda service, faults=None, *, window_us=None, **keys: TracesSource(
+        asking(service, faults, **keys), window_us
+    )
 
 
 @pytest.fixture
@@ -390,16 +399,16 @@ def test_a_wrong_key_is_refused_at_once_and_names_the_variables(langfuse, readin
     assert langfuse.counts() == {f"GET {TRACES}": 1}
 
 
-def test_a_server_without_the_filter_parameter_is_refused(clock, reading):
+def test_a_server_without_the_filter_parameter_is_refused(clock, asking):
     """Before 3.117 the filter is silently ignored (facts/langfuse.md section 0.5)."""
     with pytest.raises(ConfigError, match=r"3\.116\.9.*upgrade"):
-        reading(SandboxLangfuse(clock=clock, version="3.116.9")).server_version()
+        server_version(asking(SandboxLangfuse(clock=clock, version="3.116.9")))
 
 
 @pytest.mark.parametrize("version", ["3.117.0", "3.225.4", "4.16.0", "3.120.0-rc.1"])
-def test_newer_servers_are_read(clock, reading, version):
+def test_newer_servers_are_read(clock, asking, version):
     """By number, not by text."""
-    assert reading(SandboxLangfuse(clock=clock, version=version)).server_version() == version
+    assert server_version(asking(SandboxLangfuse(clock=clock, version=version))) == version
 
 
 # ---- lookups

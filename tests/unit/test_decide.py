@@ -25,7 +25,8 @@ def decider(tmp_path):
     def make(run_id="run-2", billed=None, only_pending=False, cards=None, **changes):
         settings = settings_for(tmp_path, **changes)
         texts = {settings.rate_card.digest: card_text(settings.rate_card), **(cards or {})}
-        return Decider(settings, run_id, NOW_US, lambda key: billed or {}, texts, only_pending)
+        by_score = settings.marks == "score"
+        return Decider(settings, run_id, NOW_US, lambda key: billed or {}, texts, only_pending, by_score)
 
     return make
 

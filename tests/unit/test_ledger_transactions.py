@@ -77,7 +77,7 @@ def test_the_table_above_names_every_writing_method():
     writing = {
         name
         for name, method in inspect.getmembers(Ledger, inspect.isfunction)
-        if not name.startswith("_") and "transaction()" in inspect.getsource(method)
+        if not name.startswith("_") and name != "transaction" and "transaction()" in inspect.getsource(method)
     }
 
     assert set(WRITES) == writing

@@ -37,7 +37,7 @@ TraceKey = tuple[str, str]
 """(project_id, trace_id): a trace id is unique only inside its project."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Known:
     """What the ledger knows of a trace from earlier readings."""
 
@@ -59,6 +59,7 @@ class Known:
     mark_written_at_us: int | None
     cost_usd: Decimal | None
     duration_s: Decimal | None
+    generation: str = "traces"
 
     @property
     def customer(self) -> Customer | None:
@@ -66,7 +67,7 @@ class Known:
         return Customer(self.customer_id, self.found_by or "") if self.customer_id else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewEntry:
     """A line to append to the ledger: what one trace adds to one meter's bucket."""
 
@@ -82,7 +83,7 @@ class NewEntry:
     components: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decision:
     """What is to be stored of one trace, and how this run counts it.
 
@@ -105,6 +106,7 @@ class Decision:
     untagged: bool = False
     healed: bool = False
     adjusted: bool = False
+    adopted: bool = False
     result_before: str = ""
 
     @property
@@ -113,10 +115,13 @@ class Decision:
         return not self.result_before
 
 
+_dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def attributes_text(trace: Trace) -> str:
     """What rating reads from a trace's metadata, as JSON text; our own marks are no part of it."""
-    kept = {key: value for key, value in trace.attributes.items() if key not in MARK_ATTRIBUTES}
-    return json.dumps(kept, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    kept = {key: value for key, value in sorted(trace.attributes.items()) if key not in MARK_ATTRIBUTES}
+    return _dump(kept)
 
 
 def key_of(trace: Trace) -> TraceKey:

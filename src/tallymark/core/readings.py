@@ -16,7 +16,7 @@ CONFLICT = "conflict"
 """The attribute that says how observations of one trace contradict each other."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reading:
     """What some observations say of one trace. `dated_by_trace`: timestamp_us is the trace's own, not a guess."""
 
@@ -122,4 +122,5 @@ def trace_of(reading: Reading, units: Sequence[Unit]) -> Trace:
         attributes=reading.attributes,
         marked=reading.marked,
         root_seen=reading.root_seen,
+        generation="observations",
     )

@@ -16,9 +16,10 @@ from ..core.windows import STRIPE_AGE_MAX_US
 from ..ledger import Ledger
 from ..ledger.ledger import Coverage, RunRef
 from ..marks.langfuse import Mark
-from .collect import Collected, collect, range_of
+from .collect import Collected, range_of
 from .mark import KEPT
 from .progress import Progress, quiet
+from .read import choose_generation, choose_known, collect_span, style_of
 from .stations import Project, Stations, open_stations
 from .summary import Requests, count_reasons, zeros
 from .sync import decider_of, remember_project, start_run
@@ -75,8 +76,6 @@ def backfill(
 
 def _run(stations: Stations, from_us: int, to_us: int | None, dry_run: bool, progress: Progress) -> BackfillSummary:
     run = start_run(stations, PURPOSE)
-    for project in stations.projects:
-        project.source.server_version()
     collected = [_collect(stations, project, run, from_us, to_us, progress) for project in stations.projects]
     untagged_lately = sum(_untagged_since(stations, project, run.now_us - DAY_US) for project in stations.projects)
     tagged = [_tag(stations, project, progress) for project in stations.projects]
@@ -93,16 +92,30 @@ def _collect(
     resume_us = _resume_us(ledger, project, from_us)
     span = range_of(resume_us, to_us or run.now_us, run.now_us, stations.config.settle_us)
     coverage = Coverage(project.source_key, PURPOSE, from_us, min(span.to_us, span.settled_us))
-    collected = collect(project.source, ledger, decider_of(stations, run, False), run, span, coverage, progress)
+    chosen, collected = choose_generation(stations, project), Collected()
+    decider = decider_of(stations, run, False, style_of(stations, chosen))
+    by_score = chosen.generation == "observations" or stations.config.marks == "score"
+    collect_span(
+        stations,
+        project,
+        chosen,
+        decider,
+        run,
+        span,
+        coverage,
+        check_scores=by_score,
+        progress=progress,
+        collected=collected,
+    )
     ledger.forget_coverage(project.source_key, PURPOSE)
     remember_project(stations, project, collected)
     return collected
 
 
 def _resume_us(ledger: Ledger, project: Project, from_us: int) -> int:
-    """Where an unfinished backfill of the same range stood; a finished one leaves no trace of itself."""
+    """Where an unfinished backfill stood, if it had read from_us already; a finished one leaves no trace of itself."""
     covered = ledger.coverage(project.source_key, PURPOSE)
-    return covered.to_us if covered is not None and covered.from_us == from_us else from_us
+    return covered.to_us if covered is not None and covered.from_us <= from_us <= covered.to_us else from_us
 
 
 def _project_id(stations: Stations, project: Project) -> str:
@@ -122,6 +135,8 @@ def _untagged_since(stations: Stations, project: Project, since_us: int) -> int:
 def _tag(stations: Stations, project: Project, progress: Progress) -> tuple[int, int]:
     """Tag unbilled traces billing:pending; a bookmarked one is left alone, since an upsert would lose the bookmark."""
     ledger, taken, failed = stations.ledger, 0, 0
+    if choose_known(stations, project).generation == "observations":
+        return 0, 0
     for written in project.marker.write(_untagged(ledger, _project_id(stations, project))):
         ledger.tagged(written.taken)
         taken += len(written.taken)
@@ -166,10 +181,12 @@ def _fill(
     unreadable = sum(len(each.unreadable) for each in collected)
     summary.fetched += unreadable
     summary.failed = unreadable
-    summary.credits = format_micros(stations.ledger.credits_of_run(run.run_id))
+    summary.credits = format_micros(sum(each.credits_micros for each in collected))
     summary.tagged = sum(taken for taken, _ in tagged)
     summary.tags_failed = sum(failed for _, failed in tagged)
     summary.why_not = _why_not(summary, untagged_lately)
+    if any(choose_known(stations, project).generation == "observations" for project in stations.projects):
+        summary.why_not.append("a server without the trace list cannot be asked by tag, nor tagged; leave it off")
     summary.tag_filtering_safe = not summary.why_not
     summary.requests = Requests(**stations.requests)
     summary.seconds = (stations.clock.now_us() - run.now_us) / SECOND_US

@@ -18,7 +18,7 @@ from .decide import Decider
 from .progress import Progress
 from .read_ahead import read_ahead
 
-BATCH_PAGES = 8
+BATCH_PAGES = 32
 REVISIT_ROWS = 100
 FAR_FUTURE_US = parse_time("2099-12-31T00:00:00Z")
 
@@ -54,6 +54,9 @@ class Collected:
     adjusted: int = 0
     healed: int = 0
     untagged: int = 0
+    adopted: int = 0
+    credits_micros: int = 0
+    rows: int = 0
     unreadable: list[str] = field(default_factory=list)
     project_ids: set[str] = field(default_factory=set)
 
@@ -71,6 +74,8 @@ class Collected:
             self.adjusted += decision.adjusted
             self.healed += decision.healed
             self.untagged += decision.untagged
+            self.adopted += decision.adopted
+            self.credits_micros += sum(entry.amount_micros for entry in decision.entries)
             self.project_ids.add(decision.trace.project_id)
 
 
@@ -82,24 +87,22 @@ def collect(
     span: Range,
     coverage: Coverage | None,
     progress: Progress,
-) -> Collected:
+    collected: Collected,
+) -> None:
     """Read a range, decide every trace in it, and record each batch in one transaction with its coverage."""
-    collected = Collected()
     lookup = source.lookup(span.from_us, span.to_us, span.future_us)
     pages = read_ahead(source.read(span.from_us, span.to_us, decider.only_pending, span.future_us))
-    rows_read = 0
     for batch in _batches(pages):
-        rows_read += sum(page.rows for page in batch)
+        collected.rows += sum(page.rows for page in batch)
         traces = distinct(trace for page in batch for trace in page.traces if span.settles(trace))
-        known = ledger.known(traces)
-        traces = [with_lookup(trace, known.get(key_of(trace)), lookup) for trace in traces]
-        collected.count(ledger.record(run, traces, decider, _reached(coverage, batch, span)))
+        snapshot = ledger.snapshot(traces)
+        traces = [with_lookup(trace, snapshot.known.get(key_of(trace)), lookup) for trace in traces]
+        collected.count(ledger.record(run, traces, decider, _reached(coverage, batch, span), snapshot))
         collected.unreadable += [problem for page in batch for problem in page.unreadable]
         _confirm_shrunk(source, ledger, decider, run, collected)
-        progress("read", rows_read, max(page.total_items for page in batch))
+        progress("read", collected.rows, max(page.total_items for page in batch))
     if coverage is not None:
         ledger.put_coverage(coverage)
-    return collected
 
 
 def revisit_held(
@@ -182,7 +185,9 @@ def with_lookup(trace: Trace, known: Known | None, lookup: Lookup) -> Trace:
         return replace(trace, unpriced=known.reason == Reason.UNPRICED)
     if trace in lookup.scored:
         return replace(trace, marked="score")
-    return replace(trace, unpriced=not unit.problem and unit.cost_usd == 0 and trace in lookup.unpriced)
+    if not unit.problem and unit.cost_usd == 0 and trace in lookup.unpriced:
+        return replace(trace, unpriced=True)
+    return trace
 
 
 def _reached(coverage: Coverage | None, batch: Sequence[Page], span: Range) -> Coverage | None:

@@ -22,12 +22,14 @@ from ..core.decisions import (
     attributes_text,
     key_of,
 )
+from ..core.readings import CONFLICT
 from ..core.types import Customer, Rated, Reason, Trace, Unrated
 from ..core.windows import bucket_of, is_future, is_too_old
 from ..rating.cards import RateCard, parse_card
-from ..rating.customers import NoCustomer, resolve
+from ..rating.customers import CUSTOMER_ATTRIBUTES, ORGANIZATION_ATTRIBUTES, NoCustomer, resolve
 from ..rating.rate import rate
 
+CUSTOMER_KEYS = (*CUSTOMER_ATTRIBUTES, *ORGANIZATION_ATTRIBUTES)
 PENDING_TAG = "billing:pending"
 PROCESSED_TAG = "billing:processed"
 # Langfuse shows a write only after 5 to 16 seconds (facts/langfuse-observed.md item 15): a mark that was written a
@@ -46,6 +48,7 @@ class Decider:
     billed_by_meter: Callable[[TraceKey], Mapping[str, int]]
     card_texts: Mapping[str, str]
     only_pending: bool = False
+    marks_by_score: bool = False
     confirmed: set[TraceKey] = field(default_factory=set)
     shrunk: dict[TraceKey, Trace] = field(default_factory=dict)
     _cards: dict[str, RateCard] = field(default_factory=dict)
@@ -68,6 +71,9 @@ class Decider:
     def _unbilled(self, trace: Trace, known: Known | None) -> Decision:
         if is_future(trace.timestamp_us, self.now_us):
             return _ended(trace, known, Reason.FUTURE_TIMESTAMP, "its time lies ahead of now")
+        if (conflict := trace.attributes.get(CONFLICT)) is not None:
+            reason = Reason.NO_CUSTOMER if conflict in CUSTOMER_KEYS else Reason.UNRATED
+            return _ended(trace, known, reason, f"its observations contradict each other about {conflict}")
         rated = rate(trace, self.config.rate_card, default_ownership=self.config.default_ai_ownership)
         if isinstance(rated, Unrated):
             return _ended(trace, known, rated.reason, rated.detail)
@@ -83,11 +89,15 @@ class Decider:
         customer = resolve(trace, self.config.customers)
         if isinstance(customer, NoCustomer):
             return _ended(trace, known, Reason.NO_CUSTOMER, customer.detail, rated, worth)
+        if not trace.root_seen and customer.found_by == "default":
+            detail = "its root observation, which may name the customer, has not arrived"
+            return _ended(trace, known, Reason.NO_CUSTOMER, detail, rated, worth)
         return self._charge(trace, customer, rated, amounts)
 
     def _charge(self, trace: Trace, customer: Customer, rated: Rated, amounts: Mapping[str, int]) -> Decision:
         untagged = not trace.tags
-        entries = self._entries(trace, trace.timestamp_us, customer.customer_id, rated, amounts, "charge")
+        components = components_text(rated)
+        entries = self._entries(trace, trace.timestamp_us, customer.customer_id, components, rated, amounts, "charge")
         return Decision(
             trace,
             PROCESSED,
@@ -97,7 +107,7 @@ class Decider:
             rated=rated,
             worth_micros=sum(amounts.values()),
             billed_micros=sum(amounts.values()),
-            components=components_text(rated),
+            components=components,
             entries=entries,
             untagged=untagged,
             healed=untagged,
@@ -105,6 +115,9 @@ class Decider:
 
     def _billed_before(self, trace: Trace, known: Known) -> Decision:
         """A trace that the ledger billed: usually nothing is new; a changed usage is an adjustment."""
+        if CONFLICT in trace.attributes and attributes_text(trace) != known.attributes:
+            # Whose the new part is cannot be known; what was billed stays, and the run says that something is held.
+            return replace(self._unchanged_money(trace, known), result=Reason.NO_CUSTOMER)
         rated = self._rate_as_billed(trace, known)
         if rated is None:
             return self._unchanged_money(trace, known)
@@ -124,7 +137,7 @@ class Decider:
         """
         unit = trace.units[0]
         same_usage = unit.cost_usd == known.cost_usd and unit.duration_s == known.duration_s
-        if same_usage and attributes_text(trace) == known.attributes:
+        if trace.generation == "traces" and same_usage and attributes_text(trace) == known.attributes:
             return None
         at_billing = replace(trace, timestamp_us=known.timestamp_us)
         rated = rate(at_billing, self._card(known), default_ownership=self.config.default_ai_ownership)
@@ -139,8 +152,16 @@ class Decider:
         return self._cards[digest]
 
     def _may_shrink(self, trace: Trace, known: Known) -> bool:
-        """Whether a lower reading may lower the bill: only a wide reading of the same row may (docs/adr/0005)."""
+        """Whether a lower reading may lower the bill (docs/adr/0005).
+
+        Observations: yes, what was read before is still counted, so only a newer version of one can be cheaper.
+        The trace list: only a wide reading of the same row. Never a reading through the other generation.
+        """
         key = key_of(trace)
+        if trace.generation != known.generation:
+            return False
+        if trace.generation == "observations":
+            return True
         if trace.timestamp_us != known.timestamp_us:
             return False
         if key not in self.confirmed:
@@ -153,7 +174,9 @@ class Decider:
         deltas = {meter: amount - billed.get(meter, 0) for meter, amount in meters.items()}
         changed = {meter: delta for meter, delta in deltas.items() if delta}
         customer = known.customer or Customer("", "")
-        entries = self._entries(trace, known.timestamp_us, customer.customer_id, rated, changed, "adjustment")
+        components = components_text(rated)
+        at_us = known.timestamp_us
+        entries = self._entries(trace, at_us, customer.customer_id, components, rated, changed, "adjustment")
         return Decision(
             replace(trace, timestamp_us=known.timestamp_us),
             PROCESSED,
@@ -163,17 +186,23 @@ class Decider:
             rated=rated,
             worth_micros=sum(amounts.values()),
             billed_micros=sum(amounts.values()),
-            components=components_text(rated),
+            components=components,
             entries=entries,
             adjusted=True,
         )
 
     def _entries(
-        self, trace: Trace, at_us: int, customer_id: str, rated: Rated, amounts: Mapping[str, int], kind: str
+        self,
+        trace: Trace,
+        at_us: int,
+        customer_id: str,
+        components: str,
+        rated: Rated,
+        amounts: Mapping[str, int],
+        kind: str,
     ) -> tuple[NewEntry, ...]:
         start_us, end_us = bucket_of(at_us, self.config.meter_bucket)
         bucket_key = f"{trace.project_id}/{trace.trace_id}" if self.config.meter_bucket == "trace" else ""
-        components = components_text(rated)
         return tuple(
             NewEntry(
                 meter, kind, amount, customer_id, at_us, start_us, end_us, bucket_key, rated.card_digest, components
@@ -195,17 +224,17 @@ class Decider:
         )
 
     def _mark_is_lost(self, trace: Trace, known: Known) -> bool:
-        if known.mark_state != MarkState.WRITTEN or self._marked_by_score(trace):
+        if known.mark_state != MarkState.WRITTEN or self._is_marked_by_score(trace):
             return False
         seen = "tag" in trace.marked and "metadata" in trace.marked
         return not seen and self.now_us - (known.mark_written_at_us or 0) > MARK_VISIBLE_AFTER_US
 
-    def _marked_by_score(self, trace: Trace) -> bool:
-        return self.config.marks == "score" or trace.bookmarked or "score" in trace.marked
+    def _is_marked_by_score(self, trace: Trace) -> bool:
+        return self.marks_by_score or trace.bookmarked or "score" in trace.marked
 
     def _marked_elsewhere(self, trace: Trace, known: Known | None) -> Decision:
         """Marked, but not billed by this ledger: it is processed. Half a mark is completed."""
-        half = trace.marked in ("tag", "metadata") and not self._marked_by_score(trace)
+        half = trace.marked in ("tag", "metadata") and not self._is_marked_by_score(trace)
         again = known is not None and known.reason == Reason.ALREADY_PROCESSED
         recent = known is not None and self.now_us - (known.mark_written_at_us or 0) <= MARK_VISIBLE_AFTER_US
         owed = half and not (again and recent)
@@ -216,6 +245,7 @@ class Decider:
             mark_state=state,
             healed=owed,
             untagged=owed and not trace.tags,
+            adopted=known is None,
         )
 
 
@@ -239,7 +269,8 @@ def components_text(rated: Rated) -> str:
 
 def _text(amount: Decimal) -> str:
     """An exact amount as text; a quotient without end (a duration in minutes) is cut to 28 digits for people."""
-    return format(_SHOWN.plus(amount), "f")
+    text = str(amount)
+    return text if len(text) <= _SHOWN.prec and "E" not in text else format(_SHOWN.plus(amount), "f")
 
 
 def _ended(

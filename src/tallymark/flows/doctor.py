@@ -11,12 +11,12 @@ import msgspec
 
 from ..clock import SystemClock
 from ..config import Config, ProjectConfig, require_stripe
-from ..core.clock import HOUR_US, SECOND_US, Clock, from_datetime
-from ..errors import ConfigError, NotFound, TallymarkError
+from ..core.clock import SECOND_US, Clock, from_datetime
+from ..errors import ConfigError, TallymarkError
 from ..ledger import open_ledger
 from ..meter.stripe_events import StripeMeter
 from ..remote.langfuse import LangfuseClient
-from ..source.traces import TracesSource
+from ..source.probe import choose, probe, server_version
 from .stations import open_client, open_meter
 
 CLOCK_SKEW_SECONDS_MAX = 60
@@ -82,25 +82,28 @@ def _langfuse(config: Config, project: ProjectConfig, clock: Clock) -> list[Find
         return [Finding(check, "problem", f"no key; set {names} (Langfuse: project settings, API keys)")]
     client = open_client(config, project, clock)
     with contextlib.closing(client):
-        return _attempt(check, lambda: _langfuse_steps(check, client, clock))
+        return _attempt(check, lambda: _langfuse_steps(check, config, client, clock))
 
 
-def _langfuse_steps(check: str, client: LangfuseClient, clock: Clock) -> Iterator[Finding]:
-    source = TracesSource(client)
-    version = source.server_version()
+def _langfuse_steps(check: str, config: Config, client: LangfuseClient, clock: Clock) -> Iterator[Finding]:
+    version = server_version(client)
     yield Finding(check, "ok", f"{client.base_url} runs Langfuse {version}")
     yield _clock(client, clock)
     projects = client.get("/api/public/projects", (), msgspec.json.Decoder(_Projects).decode).data
     yield Finding(check, "ok", f"the keys open the project {', '.join(f'{p.name} ({p.id})' for p in projects)}")
-    now_us = clock.now_us()
-    try:
-        page = next(source.read(now_us - HOUR_US, now_us), None)
-    except NotFound as error:
-        raise ConfigError(
-            f"{error} This server no longer lists traces; this version of tallymark reads the legacy generation only."
-        ) from error
-    yield Finding(check, "ok", f"traces can be read ({page.total_items if page else 0} in the last hour)")
-    yield Finding(check, "ok", "marks: tag billing:processed and metadata; a score for bookmarked traces")
+    found = probe(client, version, clock.now_us())
+    generation, reason = choose(found, config.source)
+    yield Finding(check, "ok", f"read through {generation}, because {reason}")
+    yield _marks(check, config, generation)
+
+
+def _marks(check: str, config: Config, generation: str) -> Finding:
+    by_score = config.marks == "score" or (config.marks == "auto" and generation == "observations")
+    if config.marks == "tags" and generation == "observations":
+        return Finding(check, "problem", "this server takes marks by score only; set BILLING_MARKS to auto or score")
+    if by_score:
+        return Finding(check, "ok", "marks: a score billing_status with a fixed id on every trace")
+    return Finding(check, "ok", "marks: tag billing:processed and metadata; a score for bookmarked traces")
 
 
 def _clock(client: LangfuseClient, clock: Clock) -> Finding:

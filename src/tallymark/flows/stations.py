@@ -16,7 +16,6 @@ from ..ledger.ledger import dry_copy
 from ..marks.langfuse import LangfuseMarks, Mark, Written
 from ..meter.stripe_events import StripeMeter
 from ..remote.langfuse import LangfuseClient
-from ..source.traces import TracesSource
 from .mark import Marker
 from .send import Meter
 
@@ -30,7 +29,6 @@ class Project:
     name: str
     source_key: str
     client: LangfuseClient
-    source: TracesSource
     marker: Marker
 
 
@@ -84,7 +82,7 @@ def _project(config: Config, project: ProjectConfig, clock: Clock, dry_run: bool
     client = open_client(config, project, clock)
     source_key = digest(f"{client.base_url} {client.public_key}")
     marker: Marker = DryMarks() if dry_run else LangfuseMarks(client, clock)
-    return Project(project.name, source_key, client, TracesSource(client, config.window_us_max), marker)
+    return Project(project.name, source_key, client, marker)
 
 
 def open_client(config: Config, project: ProjectConfig, clock: Clock) -> LangfuseClient:

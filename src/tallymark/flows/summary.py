@@ -62,6 +62,7 @@ class SyncSummary(msgspec.Struct):
     run_id: str
     dry_run: bool
     source: str
+    source_reason: str
     server_version: str
     from_: str = msgspec.field(name="from")
     to: str
@@ -74,6 +75,7 @@ class SyncSummary(msgspec.Struct):
     adjusted: int = 0
     healed: int = 0
     untagged: int = 0
+    adopted: int = 0
     credits: str = "0.000000"
     meter_events: MeterEvents = msgspec.field(default_factory=MeterEvents)
     marks: MarkCounts = msgspec.field(default_factory=MarkCounts)

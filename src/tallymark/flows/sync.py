@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..config import Config
@@ -13,13 +13,14 @@ from ..core.clock import DAY_US, SECOND_US, Clock, format_time
 from ..core.credits import format_micros
 from ..core.ids import digest
 from ..core.states import Answer
-from ..errors import NotFound
+from ..errors import NotFound, WrongMode
 from ..ledger.ledger import Coverage, RunRef
 from ..rating.cards import card_text
-from .collect import Collected, Range, collect, collect_page, range_of, revisit_held
+from .collect import Collected, Range, range_of
 from .decide import Decider
 from .mark import Marked, mark
 from .progress import Progress, quiet
+from .read import Chosen, choose_generation, choose_known, collect_span, collect_trace, style_of
 from .send import Sent, send
 from .stations import Project, Stations, open_stations
 from .summary import FAILURES_MAX, Failure, MarkCounts, MeterEvents, Requests, SyncSummary
@@ -67,9 +68,11 @@ def _run(stations: Stations, request: Request, dry_run: bool, progress: Progress
     check_meter(stations)
     run = start_run(stations, "sync")
     spans = {project.source_key: _span(stations, project, request, run.now_us) for project in stations.projects}
-    summary = _first_summary(stations, run, spans, dry_run)
+    chosen = {project.source_key: choose_generation(stations, project) for project in stations.projects}
+    summary = _first_summary(run, spans, list(chosen.values()), dry_run)
     collected = [
-        _collect(stations, project, request, run, spans[project.source_key], progress) for project in stations.projects
+        _collect(stations, project, request, run, spans[project.source_key], chosen[project.source_key], progress)
+        for project in stations.projects
     ]
     _require_found(request, collected)
     sent = send(stations.ledger, stations.meter, run, stations.clock, progress)
@@ -107,10 +110,18 @@ def start_run(stations: Stations, verb: str) -> RunRef:
     return run
 
 
-def decider_of(stations: Stations, run: RunRef, only_pending: bool) -> Decider:
+def decider_of(stations: Stations, run: RunRef, only_pending: bool, style: str) -> Decider:
     """What decides the traces of a run."""
     ledger = stations.ledger
-    return Decider(stations.config, run.run_id, run.now_us, ledger.billed_by_meter, ledger.rate_cards(), only_pending)
+    return Decider(
+        stations.config,
+        run.run_id,
+        run.now_us,
+        ledger.billed_by_meter,
+        ledger.rate_cards(),
+        only_pending,
+        marks_by_score=style == "score",
+    )
 
 
 def purpose_of(only_pending: bool) -> str:
@@ -144,21 +155,58 @@ def coverage_after(stations: Stations, project: Project, purpose: str, span: Ran
 
 
 def _collect(
-    stations: Stations, project: Project, request: Request, run: RunRef, span: Range, progress: Progress
+    stations: Stations,
+    project: Project,
+    request: Request,
+    run: RunRef,
+    span: Range,
+    chosen: Chosen,
+    progress: Progress,
 ) -> Collected:
-    ledger, source = stations.ledger, project.source
-    decider = decider_of(stations, run, request.only_pending)
-    if request.trace_id is not None:
-        collected = Collected()
-        collect_page(source.read_many([request.trace_id], 0), source, ledger, decider, run, collected)
-    else:
-        coverage = coverage_after(stations, project, purpose_of(request.only_pending), span)
-        collected = collect(source, ledger, decider, run, span, coverage, progress)
-        known_id = ledger.fact(f"project {project.source_key}")
-        for project_id in {*collected.project_ids, *([known_id] if known_id else [])}:
-            revisit_held(source, ledger, decider, run, project_id, collected)
+    """Read one project. A server whose mode changes on the way is read on through its other generation."""
+    collected = Collected()
+    try:
+        _read(stations, project, request, run, span, chosen, progress, collected)
+    except WrongMode:
+        again = choose_generation(stations, project, fresh=True)
+        if again.generation == chosen.generation:
+            raise
+        log.warning("%s changed its mode: reading on through %s", project.client.base_url, again.generation)
+        _read(stations, project, request, run, span, again, progress, collected)
     remember_project(stations, project, collected)
     return collected
+
+
+def _read(
+    stations: Stations,
+    project: Project,
+    request: Request,
+    run: RunRef,
+    span: Range,
+    chosen: Chosen,
+    progress: Progress,
+    collected: Collected,
+) -> None:
+    decider = decider_of(stations, run, request.only_pending, style_of(stations, chosen))
+    if request.trace_id is not None:
+        collect_trace(stations, project, chosen, decider, run, request.trace_id, collected)
+        return
+    purpose = purpose_of(request.only_pending)
+    before = stations.ledger.coverage(project.source_key, purpose)
+    by_score = chosen.generation == "observations" or stations.config.marks == "score"
+    new_ground = before is None or span.from_us < before.from_us
+    collect_span(
+        stations,
+        project,
+        chosen,
+        decider,
+        run,
+        span,
+        coverage_after(stations, project, purpose, span),
+        check_scores=by_score and (new_ground or request.full),
+        progress=progress,
+        collected=collected,
+    )
 
 
 def remember_project(stations: Stations, project: Project, collected: Collected) -> None:
@@ -173,14 +221,26 @@ def mark_project(stations: Stations, project: Project, progress: Progress) -> Ma
     project_id = stations.ledger.fact(f"project {project.source_key}")
     if project_id is None:
         return Marked()
-    return mark(stations.ledger, project.marker, project_id, stations.config.marks, stations.clock, progress)
+    style = style_of(stations, choose_known(stations, project))
+    return mark(stations.ledger, project.marker, project_id, style, stations.clock, progress)
 
 
-def _first_summary(stations: Stations, run: RunRef, spans: dict[str, Range], dry_run: bool) -> SyncSummary:
-    versions = sorted({project.source.server_version() for project in stations.projects})
+def _first_summary(run: RunRef, spans: dict[str, Range], chosen: Sequence[Chosen], dry_run: bool) -> SyncSummary:
     to_us = min(max(span.to_us for span in spans.values()), run.now_us)
     from_us = min(span.from_us for span in spans.values())
-    return SyncSummary(run.run_id, dry_run, "traces", ", ".join(versions), format_time(from_us), format_time(to_us))
+    return SyncSummary(
+        run.run_id,
+        dry_run,
+        _joined(each.generation for each in chosen),
+        _joined(each.reason for each in chosen),
+        _joined(each.version for each in chosen),
+        format_time(from_us),
+        format_time(to_us),
+    )
+
+
+def _joined(words: Iterable[str]) -> str:
+    return ", ".join(sorted(set(words)))
 
 
 def _fill(
@@ -202,7 +262,8 @@ def _fill(
     summary.adjusted = sum(each.adjusted for each in collected)
     summary.healed = sum(each.healed for each in collected)
     summary.untagged = sum(each.untagged for each in collected)
-    summary.credits = format_micros(ledger.credits_of_run(run.run_id))
+    summary.adopted = sum(each.adopted for each in collected)
+    summary.credits = format_micros(sum(each.credits_micros for each in collected))
     rejected = ledger.open_meter_events().get("rejected", 0)
     answers = sent.answers
     summary.meter_events = MeterEvents(answers[Answer.ACCEPTED], answers[Answer.DUPLICATE], rejected, sent.in_doubt)

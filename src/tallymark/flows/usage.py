@@ -43,7 +43,9 @@ def _add(total: _Sum, row: Any, prices: _Prices) -> None:
     total.traces += 1
     total.billed_micros += row["billed_micros"]
     for part in msgspec.json.decode(row["components"]).get("parts", []):
-        total.cost_usd = EXACT.add(total.cost_usd, Decimal(part["cost_usd"]))
+        # Cost is what Langfuse reports; the other components rest on prices of the rate card.
+        if part["name"] == "ai":
+            total.cost_usd = EXACT.add(total.cost_usd, Decimal(part["cost_usd"]))
     credits = EXACT.divide(Decimal(row["billed_micros"]), Decimal(MICROS_PER_CREDIT))
     price = prices.of(row["card_digest"], row["timestamp_us"])
     total.revenue_usd = EXACT.add(total.revenue_usd, EXACT.multiply(credits, price))
@@ -72,6 +74,6 @@ def _row(key: str, total: _Sum) -> dict[str, Any]:
 
 
 def _usd(amount: Decimal) -> str:
-    """Exact, without an exponent and without trailing zeros."""
-    text = format(amount, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    """To twelve decimals, as Langfuse keeps costs; without an exponent and without trailing zeros."""
+    text = format(amount.quantize(Decimal("1e-12"), context=EXACT), "f")
+    return text.rstrip("0").rstrip(".")

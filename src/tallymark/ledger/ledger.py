@@ -62,6 +62,14 @@ class RunRef:
     decision_digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the ledger knew of some traces at a moment."""
+
+    known: Mapping[TraceKey, Known]
+    version: tuple[int, int]
+
+
 def open_ledger(url: str, *, read_only: bool = False) -> Ledger:
     """Open the ledger that a URL names, and bring its schema up to date.
 
@@ -173,8 +181,22 @@ class Ledger:
 
     def known(self, traces: Iterable[Trace]) -> dict[TraceKey, Known]:
         """What the ledger knows of these traces."""
-        keys = _encode([key_of(trace) for trace in traces]).decode()
+        return self.known_by_keys(_encode([key_of(trace) for trace in traces]).decode())
+
+    def snapshot(self, traces: Iterable[Trace]) -> Snapshot:
+        """What the ledger knows of these traces, and a stamp that tells whether others have written since."""
+        version = self._db.version_of_data()
+        return Snapshot(self.known(traces), version)
+
+    def known_by_keys(self, keys: str) -> dict[TraceKey, Known]:
+        """What the ledger knows of traces that a JSON list of [project_id, trace_id] names."""
         return {(row["project_id"], row["trace_id"]): _known(row) for row in self._db.rows("known", keys=keys)}
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[SqliteDatabase]:
+        """One transaction, for the modules of this package."""
+        with self._db.transaction():
+            yield self._db
 
     def billed_by_meter(self, key: TraceKey) -> dict[str, int]:
         """What one trace was billed on each meter, in micro-credits."""
@@ -182,42 +204,48 @@ class Ledger:
         return {row["meter"]: row["billed_micros"] for row in rows}
 
     def record(
-        self, run: RunRef, traces: Sequence[Trace], decide: Decide, coverage: Coverage | None = None
+        self,
+        run: RunRef,
+        traces: Sequence[Trace],
+        decide: Decide,
+        coverage: Coverage | None = None,
+        snapshot: Snapshot | None = None,
     ) -> list[Decision]:
-        """Decide and store a batch in one transaction, so that no other process can bill the usage in between."""
+        """Decide and store a batch in one transaction, so that no other process can bill the usage in between.
+
+        `snapshot` is what was known a moment ago; it is used if nobody has written since.
+        """
         with self._db.transaction():
-            known = self.known(traces)
+            fresh = snapshot is not None and snapshot.version == self._db.version_of_data()
+            known = snapshot.known if snapshot is not None and fresh else self.known(traces)
             decisions = [decide(trace, known.get(key_of(trace))) for trace in traces]
-            self._store_txn(run, decisions)
+            self.store_txn(run, decisions)
             if coverage is not None:
                 self._put_coverage_txn(coverage)
         return decisions
 
-    def _store_txn(self, run: RunRef, decisions: Sequence[Decision]) -> None:
+    def store_txn(self, run: RunRef, decisions: Sequence[Decision], *, with_units: bool = True) -> None:
+        """Store decisions inside the caller's transaction; `with_units` unless their units are stored already."""
         changed = [decision for decision in decisions if decision.worth_micros is not None]
         self._db.write_many("put_trace", [_trace_values(run, decision) for decision in changed])
-        self._db.write_many("put_unit", [_unit_values(run, d.trace, u) for d in changed for u in d.trace.units])
+        self._db.write_many("put_unit", [_whole_unit(run, d) for d in changed if with_units])
         self._db.write_many("touch_trace", [_touch_values(run, d) for d in decisions if d.worth_micros is None])
-        for decision in changed:
-            self._append_txn(run, decision)
+        self._db.write_many("append_entry", [values for d in changed for values in self._entries_txn(run, d)])
 
-    def _append_txn(self, run: RunRef, decision: Decision) -> None:
+    def _entries_txn(self, run: RunRef, decision: Decision) -> list[dict[str, Any]]:
+        """The entries of a decision as rows. A charge is the first of its trace; only an adjustment has to count."""
         if not decision.entries:
-            return
+            return []
         key = key_of(decision.trace)
-        sequences = {
-            row["meter"]: row["entries"] for row in self._db.rows("billed_by_meter", project_id=key[0], trace_id=key[1])
-        }
-        self._db.write_many(
-            "append_entry",
-            [
-                {
-                    **_entry_values(run, key, entry),
-                    "sequence": sequences.get(entry.meter, 0),
-                }
-                for entry in decision.entries
-            ],
-        )
+        first = all(entry.kind == "charge" for entry in decision.entries)
+        sequences = {} if first else self._sequences_txn(key)
+        return [
+            {**_entry_values(run, key, entry), "sequence": sequences.get(entry.meter, 0)} for entry in decision.entries
+        ]
+
+    def _sequences_txn(self, key: TraceKey) -> dict[str, int]:
+        rows = self._db.rows("billed_by_meter", project_id=key[0], trace_id=key[1])
+        return {row["meter"]: row["entries"] for row in rows}
 
     def held_stale(self, run: RunRef, project_id: str, after_trace_id: str, limit: int) -> list[str]:
         """Ids of a project's held traces that were decided under other settings than today's, after a given one."""
@@ -411,11 +439,6 @@ class Ledger:
         rows = self._db.rows("failures", run_id=run_id, limit=limit)
         return [(row["trace_id"], row["answer"] or "not sent yet") for row in rows]
 
-    def credits_of_run(self, run_id: str) -> int:
-        """The sum of a run's entries in micro-credits."""
-        row = self._db.row("credits_of_run", run_id=run_id)
-        return int(row[0]) if row else 0
-
     def query(self, name: str, /, **values: Any) -> Iterator[Row]:
         """Stream the rows of a reading statement, for explain, usage, held and balances."""
         return self._db.stream(name, **values)
@@ -441,6 +464,7 @@ def _known(row: Row) -> Known:
         mark_written_at_us=row["mark_written_at_us"],
         cost_usd=Decimal(row["cost_usd"]) if row["cost_usd"] is not None else None,
         duration_s=Decimal(row["duration_s"]) if row["duration_s"] is not None else None,
+        generation=row["generation"],
     )
 
 
@@ -475,21 +499,32 @@ def _trace_values(run: RunRef, decision: Decision) -> dict[str, Any]:
         "attributes": attributes_text(trace),
         "marked": trace.marked,
         "mark_state": decision.mark_state,
+        "generation": trace.generation,
+        "root_seen": int(trace.root_seen),
     }
 
 
-def _unit_values(run: RunRef, trace: Trace, unit: Unit) -> dict[str, Any]:
+def unit_values(run: RunRef, project_id: str, trace_id: str, unit: Unit) -> dict[str, Any]:
+    """A usage unit as its row."""
     return {
-        "project_id": trace.project_id,
-        "trace_id": trace.trace_id,
+        "project_id": project_id,
+        "trace_id": trace_id,
         "unit_id": unit.unit_id,
         "cost_usd": str(unit.cost_usd) if unit.cost_usd is not None else None,
         "duration_s": str(unit.duration_s) if unit.duration_s is not None else None,
         "tokens": unit.tokens,
         "model": unit.model,
         "problem": unit.problem,
+        "start_us": unit.start_us,
+        "end_us": unit.end_us,
+        "updated_at_us": unit.updated_us,
         "now_us": run.now_us,
     }
+
+
+def _whole_unit(run: RunRef, decision: Decision) -> dict[str, Any]:
+    """The one unit of a trace that was read whole."""
+    return unit_values(run, decision.trace.project_id, decision.trace.trace_id, decision.trace.units[0])
 
 
 def _touch_values(run: RunRef, decision: Decision) -> dict[str, Any]:

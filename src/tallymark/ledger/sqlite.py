@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import LedgerError, LedgerFull, LedgerLocked, LedgerNewer, LedgerUnusable
 
 BUSY_TIMEOUT_SECONDS = 30.0
+CACHE_KIB = 32_000
 MIGRATIONS = ("0001_first",)
 
 _ERRORS: dict[int, tuple[type[LedgerError], str]] = {
@@ -60,6 +61,7 @@ class SqliteDatabase:
             )
             self._connection.row_factory = sqlite3.Row
             self._connection.execute("pragma synchronous = full")
+            self._connection.execute(f"pragma cache_size = -{CACHE_KIB}")
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -165,6 +167,12 @@ class SqliteDatabase:
         # Not executescript: it would commit the transaction that holds the lock.
         for part in _split_script(script):
             self._connection.execute(part)
+
+    def version_of_data(self) -> tuple[int, int]:
+        """A stamp that changes with every write, by this connection or another."""
+        with self._errors():
+            others: int = self._connection.execute("pragma data_version").fetchone()[0]
+        return others, self._connection.total_changes
 
     def close(self) -> None:
         """Close the connection."""

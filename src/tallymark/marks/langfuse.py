@@ -14,13 +14,16 @@ import msgspec
 
 from ..core.clock import Clock, format_time
 from ..core.ids import digest, score_id
-from ..errors import RemoteError
+from ..errors import NotFound, Refused, RemoteError, WrongMode
 from ..remote.langfuse import LangfuseClient
+from .scores import post_scores
 
 # Langfuse refuses bodies of more than 4.5 MB (facts/langfuse.md section 5.1); some room is left for the frame.
 BODY_BYTES_MAX = 4_600_000
 PROCESSED = "processed"
 STATUS_NAME = "billing_status"
+# What events_only servers say of ingestion events they no longer take (facts/langfuse.md section 5.1).
+NOT_ACCEPTED = "not accepted"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -40,6 +43,10 @@ class Mark:
     """name, userId, sessionId, release and version as they were."""
     pending_only: bool = False
     """Backfill: add the tag billing:pending and nothing else."""
+
+
+Chunk = dict[str, tuple[Mark, bytes]]
+"""The marks of one request, with their encoded ingestion events, by the id of each."""
 
 
 @dataclass(slots=True)
@@ -71,6 +78,7 @@ class LangfuseMarks:
     def __init__(self, client: LangfuseClient, clock: Clock) -> None:
         self._client = client
         self._clock = clock
+        self._scores_by_post = False
 
     def write(self, marks: Iterator[Mark]) -> Iterator[Written]:
         """Write marks, as many a request as fit; yields what became of each request.
@@ -81,15 +89,27 @@ class LangfuseMarks:
         for chunk in _chunks(marks, now):
             yield self._write_chunk(chunk)
 
-    def _write_chunk(self, chunk: dict[str, tuple[Mark, bytes]]) -> Written:
-        written = Written()
-        body = b'{"batch":[' + b",".join(encoded for _, encoded in chunk.values()) + b"]}"
+    def _write_chunk(self, chunk: Chunk) -> Written:
+        if self._scores_by_post and _only_scores(chunk):
+            return self._post_scores(chunk)
         try:
-            answer = self._client.post("/api/public/ingestion", body, _decode_answer)
+            return self._ingest(chunk)
+        except (NotFound, Refused, WrongMode, _ScoresRefused) as error:
+            if not _only_scores(chunk):
+                return Written(refused={_key(mark): str(error) for mark, _ in chunk.values()})
+            # This server takes no scores by ingestion; it is asked the other way from now on.
+            self._scores_by_post = True
+            return self._post_scores(chunk)
         except RemoteError as error:
-            written.refused |= {_key(mark): str(error) for mark, _ in chunk.values()}
-            return written
+            return Written(refused={_key(mark): str(error) for mark, _ in chunk.values()})
+
+    def _ingest(self, chunk: Chunk) -> Written:
+        body = b'{"batch":[' + b",".join(encoded for _, encoded in chunk.values()) + b"]}"
+        answer = self._client.post("/api/public/ingestion", body, _decode_answer)
         problems = {error.id: f"{error.status} {error.message or ''}".strip() for error in answer.errors}
+        if len(problems) == len(chunk) and all(NOT_ACCEPTED in problem for problem in problems.values()):
+            raise _ScoresRefused(next(iter(problems.values())))
+        written = Written()
         for event_id, (mark, _) in chunk.items():
             if event_id in problems:
                 written.refused[_key(mark)] = problems[event_id]
@@ -97,13 +117,39 @@ class LangfuseMarks:
                 written.taken.append(_key(mark))
         return written
 
+    def _post_scores(self, chunk: Chunk) -> Written:
+        try:
+            refused = post_scores(self._client, [_score_of(mark) for mark, _ in chunk.values()])
+        except (RemoteError, NotFound) as error:
+            return Written(refused={_key(mark): str(error) for mark, _ in chunk.values()})
+        written = Written()
+        for mark, _ in chunk.values():
+            if (problem := refused.get(score_id(*_key(mark)))) is not None:
+                written.refused[_key(mark)] = problem
+            else:
+                written.taken.append(_key(mark))
+        return written
+
+
+class _ScoresRefused(Exception):
+    """The server took the batch, and refused every score in it for its kind."""
+
+
+def _only_scores(chunk: Chunk) -> bool:
+    return all(mark.by_score for mark, _ in chunk.values())
+
+
+def _score_of(mark: Mark) -> dict[str, Any]:
+    """A score as POST /scores takes it: the time stands inside."""
+    return {**_score_body(mark), "timestamp": format_time(mark.timestamp_us)}
+
 
 def _key(mark: Mark) -> tuple[str, str]:
     return mark.project_id, mark.trace_id
 
 
-def _chunks(marks: Iterator[Mark], now: str) -> Iterator[dict[str, tuple[Mark, bytes]]]:
-    chunk: dict[str, tuple[Mark, bytes]] = {}
+def _chunks(marks: Iterator[Mark], now: str) -> Iterator[Chunk]:
+    chunk: Chunk = {}
     size = 0
     for mark in marks:
         event = _score_create(mark) if mark.by_score else _trace_create(mark, now)
@@ -137,6 +183,10 @@ def _trace_create(mark: Mark, now: str) -> dict[str, Any]:
 
 def _score_create(mark: Mark) -> dict[str, Any]:
     """A score with a deterministic id, dated like its trace: writing it twice leaves one (facts/langfuse.md 5.4)."""
+    return _event("score-create", format_time(mark.timestamp_us), _score_body(mark))
+
+
+def _score_body(mark: Mark) -> dict[str, Any]:
     body: dict[str, Any] = {
         "id": score_id(mark.project_id, mark.trace_id),
         "traceId": mark.trace_id,
@@ -147,7 +197,7 @@ def _score_create(mark: Mark) -> dict[str, Any]:
     }
     if mark.details is not None:
         body["metadata"] = {"meter_event_id": mark.meter_event_id, "billing_details": mark.details}
-    return _event("score-create", format_time(mark.timestamp_us), body)
+    return body
 
 
 def _event(kind: str, timestamp: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -27,6 +27,8 @@ TIMEOUT_SECONDS = 15
 REQUESTS_PER_SECOND_TEST = 20
 REQUESTS_PER_SECOND_LIVE = 500
 DETAIL_LENGTH_MAX = 300
+READ_ATTEMPTS_MAX = 4
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -62,6 +64,7 @@ class StripeMeter:
         default = REQUESTS_PER_SECOND_LIVE if self._key_kind == "live" else REQUESTS_PER_SECOND_TEST
         self._pace = _Pace(requests_per_second or default, clock)
         self._lock = threading.Lock()
+        self._clock = clock
         self.requests = 0
         # No retries inside: a repeated send is the ledger's decision, and a stored attempt of its own.
         self._client = stripe.StripeClient(
@@ -105,30 +108,35 @@ class StripeMeter:
 
     def meters(self) -> list[dict[str, Any]]:
         """All meters of the account: id, event_name, status, payload keys."""
-        self._count()
-        try:
-            page = self._client.v1.billing.meters.list({"limit": 100})
-            return [_meter_of(meter) for meter in page.auto_paging_iter()]
-        except (stripe.AuthenticationError, stripe.PermissionError) as error:
-            raise _key_refused(error) from error
-        except stripe.APIConnectionError as error:
-            raise Unreachable(
-                "Stripe cannot be reached; check the network (and STRIPE_API_BASE). Run again."
-            ) from error
-        except (stripe.StripeError, OSError, ValueError) as error:
-            raise _unavailable(error) from error
+        return self._patiently(self._list_meters)
+
+    def _list_meters(self) -> list[dict[str, Any]]:
+        page = self._client.v1.billing.meters.list({"limit": 100})
+        return [_meter_of(meter) for meter in page.auto_paging_iter()]
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """Ask a reading question a few times before giving up. Raises KeyRefused, Unreachable or Unavailable."""
+        for attempt in range(1, READ_ATTEMPTS_MAX + 1):
+            self._count()
+            try:
+                return ask()
+            except (stripe.AuthenticationError, stripe.PermissionError) as error:
+                raise _key_refused(error) from error
+            except (stripe.StripeError, OSError, ValueError) as error:
+                if attempt == READ_ATTEMPTS_MAX or isinstance(error, stripe.InvalidRequestError):
+                    raise _unavailable(error) from error
+                self._clock.sleep(0.2 * 2**attempt)
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def has_customer(self, customer_id: str) -> bool:
         """Whether the account has this customer, not deleted."""
-        self._count()
+        return self._patiently(lambda: self._find_customer(customer_id))
+
+    def _find_customer(self, customer_id: str) -> bool:
         try:
             customer = self._client.v1.customers.retrieve(customer_id)
         except stripe.InvalidRequestError:
             return False
-        except (stripe.AuthenticationError, stripe.PermissionError) as error:
-            raise _key_refused(error) from error
-        except (stripe.StripeError, OSError, ValueError) as error:
-            raise _unavailable(error) from error
         return not getattr(customer, "deleted", False)
 
     @property
@@ -178,6 +186,8 @@ def _key_refused(error: stripe.StripeError) -> KeyRefused:
 
 
 def _unavailable(error: Exception) -> RemoteError:
+    if isinstance(error, stripe.APIConnectionError):
+        return Unreachable("Stripe cannot be reached; check the network (and STRIPE_API_BASE). Run again.")
     return Unavailable(f"Stripe did not answer as it should ({_said(error)}). Nothing is lost: run again.")
 
 

@@ -111,6 +111,9 @@ def storage(gb_month: Decimal, rule: Rule) -> Component:
 
 def plain(number: Decimal) -> str:
     """A number as people write it: 0.00004, not 4E-5; at most 60 digits."""
+    text = str(number)
+    if len(text) <= 60 and text.isascii() and "E" not in text:
+        return text
     rounded = EXACT.plus(number)
     return str(rounded) if rounded and rounded.adjusted() < _PLAIN_EXPONENT_MIN else format(rounded, "f")
 

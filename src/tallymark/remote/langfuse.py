@@ -17,7 +17,7 @@ import msgspec
 import urllib3
 
 from ..core.clock import SECOND_US, Clock
-from ..errors import Garbled, KeyRefused, NotFound, RemoteError, TooMuch, Unavailable, Unreachable
+from ..errors import Garbled, KeyRefused, NotFound, Refused, RemoteError, TooMuch, Unavailable, Unreachable, WrongMode
 
 T = TypeVar("T")
 
@@ -27,6 +27,10 @@ RETRY_DELAY_SECONDS_MAX = 15.0
 RATE_LIMIT_PATIENCE_SECONDS = 15 * 60
 # Redis down makes a Langfuse server accept the connection and never answer (facts/langfuse-observed.md item 21).
 TIMEOUT = urllib3.Timeout(connect=10, read=60)
+
+
+# A 404 of the mode comes before the keys are checked, and is no missing trace (facts/langfuse.md section 0.2).
+MODE_WORDS = ("events_only mode", "Langfuse v4 write mode")
 
 
 class _ErrorBody(msgspec.Struct):
@@ -162,11 +166,13 @@ class LangfuseClient:
             )
         if status in (422, 524):
             return TooMuch(f"{where}: {said.message}")
+        if status == 404 and any(words in said.message for words in MODE_WORDS):
+            return WrongMode(f"{where}: {said.message}")
         if status == 404:
             return NotFound(f"{where}: {said.message or 'there is no such route; is this a Langfuse server?'}")
         if status >= 500:
             return Unavailable(f"{where}. Its own health page may say more: {self.base_url}/api/public/health")
-        return RemoteError(f"{where}: {said.message} {said.error or ''}".rstrip())
+        return Refused(f"{where}: {said.message} {said.error or ''}".rstrip())
 
 
 class _RateLimited(Exception):

@@ -16,15 +16,13 @@ import msgspec
 
 from ..core.clock import DAY_US, HOUR_US, MINUTE_US, format_time, parse_time
 from ..core.types import Trace
-from ..errors import ConfigError, TooMuch
+from ..errors import TooMuch
 from ..remote.langfuse import LangfuseClient
 from .rows import PENDING_TAG, PROCESSED_TAG, Page, decode_page
 
 PAGE_ROWS = 100
 MILLISECOND_US = 1000
 WINDOW_US_MIN = MINUTE_US
-# The JSON `filter` parameter exists since 3.117 (facts/langfuse.md section 0.5); before, it is silently ignored.
-SERVER_VERSION_MIN = (3, 117, 0)
 # An observation may start long before its trace; a confirming read looks this far back (observed item 5).
 CONFIRM_LOOKBACK_US = 35 * DAY_US
 # Node's HTTP server, which Langfuse runs on, refuses a request line and headers of more than 16 kB together.
@@ -50,10 +48,6 @@ MARKED_BY_SCORE: tuple[Filter, ...] = (
         "value": ["processed"],
     },
 )
-
-
-class _Health(msgspec.Struct):
-    version: str
 
 
 @dataclass(slots=True)
@@ -92,16 +86,6 @@ class TracesSource:
     def __init__(self, client: LangfuseClient, window_us_max: int | None = None) -> None:
         self._client = client
         self._window_us_max = window_us_max
-
-    def server_version(self) -> str:
-        """The server's version, from its health page. Raises ConfigError if it is too old to be asked safely."""
-        version = self._client.get("/api/public/health", (), msgspec.json.Decoder(_Health).decode).version
-        if _version_key(version) < SERVER_VERSION_MIN:
-            raise ConfigError(
-                f"{self._client.base_url} runs Langfuse {version}, which ignores the filter parameter; "
-                "upgrade it to 3.117 or later."
-            )
-        return version
 
     def read(
         self, from_us: int, to_us: int, only_pending: bool = False, horizon_us: int | None = None
@@ -314,7 +298,3 @@ def _chunks_for_url(trace_ids: Sequence[str]) -> Iterator[list[str]]:
         size += bytes_asked
     if chunk:
         yield chunk
-
-
-def _version_key(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("-")[0].split(".") if part.isdigit())

@@ -60,14 +60,15 @@ create table trace (
     mark_state text not null,             -- '' no money, waiting, owed, written, refused
     mark_written_at_us integer,
     mark_problem text,
+    generation text not null,             -- traces or observations: what its usage was last read through
+    root_seen integer not null,           -- 0 while the observation that may name the customer has not arrived
     primary key (project_id, trace_id)
 ) strict, without rowid;
 
-create index trace_by_last_run on trace (last_run_id, result);
+create index trace_waiting on trace (last_run_id) where mark_state = 'waiting';
 create index trace_by_time on trace (timestamp_us);
-create index trace_held on trace (reason, timestamp_us) where outcome = 'held';
+create index trace_held on trace (project_id, trace_id) where outcome = 'held';
 create index trace_marks_owed on trace (project_id, trace_id) where mark_state = 'owed';
-create index trace_by_id on trace (trace_id);
 
 create table unit (
     project_id text not null,
@@ -78,8 +79,39 @@ create table unit (
     tokens integer,
     model text,
     problem text,
+    start_us integer,
+    end_us integer,
+    updated_at_us integer not null,       -- of two versions of a unit, the newer counts
     read_at_us integer not null,
     primary key (project_id, trace_id, unit_id)
+) strict, without rowid;
+
+create table reading (                    -- what observations said of a trace that is not decided yet
+    project_id text not null,
+    trace_id text not null,
+    timestamp_us integer not null,
+    root_seen integer not null,
+    dated_by_trace integer not null,
+    complete integer not null,            -- 1 when all observations of the trace were asked for
+    name text,
+    user_id text,
+    session_id text,
+    release text,
+    version text,
+    environment text not null,
+    public integer not null,
+    bookmarked integer not null,
+    tags text not null,
+    attributes text not null,
+    marked text not null,
+    primary key (project_id, trace_id)
+) strict, without rowid;
+
+create table score_mark (                 -- traces that carry the score of a mark, as far as the server was asked
+    project_id text not null,
+    trace_id text not null,
+    run_id text not null,
+    primary key (project_id, trace_id)
 ) strict, without rowid;
 
 create table entry (
@@ -105,7 +137,6 @@ create table entry (
 
 create index entry_open on entry (customer_id, meter, bucket_start_us) where meter_event_id is null;
 create index entry_by_meter_event on entry (meter_event_id);
-create index entry_by_customer on entry (customer_id, timestamp_us);
 
 create trigger entry_is_append_only before update on entry
 when old.meter_event_id is not null

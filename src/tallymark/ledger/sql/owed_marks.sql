@@ -7,6 +7,6 @@ select t.project_id, t.trace_id, t.timestamp_us, t.name, t.user_id, t.session_id
     on m.meter_event_id = (select e.meter_event_id from entry as e
                             where e.project_id = t.project_id and e.trace_id = t.trace_id
                             order by e.entry_id desc limit 1)
- where t.mark_state = 'owed' and t.project_id = :project_id and t.trace_id > :after_trace_id
- order by t.trace_id
+ where t.mark_state = 'owed' and (t.project_id, t.trace_id) > (:project_id, :after_trace_id) and t.project_id <= :project_id
+ order by t.project_id, t.trace_id
  limit :limit

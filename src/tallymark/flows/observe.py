@@ -1,0 +1,110 @@
+"""Collect through the observations generation: stage a window's observations, then decide the traces they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ..ledger import Ledger
+from ..ledger.ledger import Coverage, RunRef
+from ..ledger.staging import decide_staged, put_score_marks, stage
+from ..remote.langfuse import LangfuseClient
+from ..source.observations import ObservationPage, ObservationsSource
+from ..source.scores import marked_traces
+from .collect import REVISIT_ROWS, Collected, Range
+from .decide import Decider
+from .progress import Progress, quiet
+from .read_ahead import read_ahead
+
+DECIDE_TRACES = 500
+
+
+def collect_observations(
+    source: ObservationsSource,
+    ledger: Ledger,
+    decider: Decider,
+    run: RunRef,
+    span: Range,
+    coverage: Coverage | None,
+    progress: Progress,
+    collected: Collected,
+) -> None:
+    """Read a range window by window, the oldest first; what a window said is decided before the next is read."""
+    for start_us, end_us in source.windows(span.from_us, min(span.to_us, span.settled_us)):
+        stage_pages(source.read(start_us, end_us), ledger, run, collected, progress)
+        decide_all(source, ledger, decider, run, collected)
+        if coverage is not None:
+            ledger.put_coverage(replace(coverage, to_us=max(coverage.from_us, min(end_us, coverage.to_us))))
+    if span.to_us > span.future_us:
+        stage_pages(source.read(span.future_us, span.to_us), ledger, run, collected, progress)
+        decide_all(source, ledger, decider, run, collected)
+
+
+def collect_traces(
+    source: ObservationsSource,
+    ledger: Ledger,
+    decider: Decider,
+    run: RunRef,
+    trace_ids: list[str],
+    collected: Collected,
+) -> None:
+    """Read all observations of some traces, and decide them."""
+    stage_pages(source.read_traces(trace_ids), ledger, run, collected, quiet, complete=True)
+    decide_all(source, ledger, decider, run, collected)
+
+
+def revisit_held_observations(
+    source: ObservationsSource, ledger: Ledger, decider: Decider, run: RunRef, project_id: str, collected: Collected
+) -> None:
+    """Read held traces again that were decided under other settings, such as before a customer was mapped."""
+    after = ""
+    while ids := ledger.held_stale(run, project_id, after, REVISIT_ROWS):
+        after = ids[-1]
+        collect_traces(source, ledger, decider, run, ids, collected)
+
+
+def stage_pages(
+    pages: Iterator[ObservationPage],
+    ledger: Ledger,
+    run: RunRef,
+    collected: Collected,
+    progress: Progress,
+    *,
+    complete: bool = False,
+) -> None:
+    """Store pages as they come."""
+    for page in read_ahead(pages):
+        stage(ledger, run, page.readings, complete=complete)
+        collected.unreadable += page.unreadable
+        collected.rows += page.rows
+        collected.project_ids.update(reading.project_id for reading in page.readings)
+        progress("read", collected.rows, None)
+
+
+def decide_all(source: ObservationsSource, ledger: Ledger, decider: Decider, run: RunRef, collected: Collected) -> None:
+    """Decide what is staged. A trace that was billed as a whole, and looks different in part, is read in full first."""
+    for project_id in sorted(collected.project_ids):
+        for incomplete in _decide_project(ledger, decider, run, project_id, collected):
+            stage_pages(source.read_traces(incomplete), ledger, run, collected, quiet, complete=True)
+        for _ in _decide_project(ledger, decider, run, project_id, collected):
+            pass
+
+
+def _decide_project(
+    ledger: Ledger, decider: Decider, run: RunRef, project_id: str, collected: Collected
+) -> Iterator[list[str]]:
+    after = ""
+    while batch := decide_staged(ledger, run, project_id, after, decider, DECIDE_TRACES):
+        after = batch.last_trace_id
+        collected.count(batch.decisions)
+        if batch.incomplete:
+            yield batch.incomplete
+
+
+def adopt_scores(client: LangfuseClient, ledger: Ledger, run: RunRef, from_us: int) -> set[str]:
+    """Note which traces are marked by score on the server, so that none is billed again. The projects they are of."""
+    project_ids: set[str] = set()
+    for keys in marked_traces(client, from_us):
+        put_score_marks(ledger, run, keys)
+        project_ids.update(project_id for project_id, _ in keys)
+    return project_ids

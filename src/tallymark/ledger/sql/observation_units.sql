@@ -1,0 +1,5 @@
+-- observation_units: every known observation of a batch of traces, named by a JSON list of [project_id, trace_id].
+select u.*
+  from json_each(:keys) as k
+  join unit as u on u.project_id = json_extract(k.value, '$[0]') and u.trace_id = json_extract(k.value, '$[1]')
+ where u.unit_id <> ''

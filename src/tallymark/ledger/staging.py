@@ -1,0 +1,185 @@
+"""Observations of traces, stored as they are read, until their trace is decided.
+
+Observations of one trace lie in several pages, mixed with those of other traces, its root last. So what is read waits
+in the ledger and not in memory: however many traces interleave, memory stays as it is (G6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from ..core.decisions import Decision, Known, TraceKey
+from ..core.readings import Reading, merge, newest_units, trace_of
+from ..core.types import Trace, Unit
+from .ledger import Ledger, RunRef, unit_values
+
+_encode = msgspec.json.Encoder().encode
+Decide = Callable[[Trace, Known | None], Decision]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What became of a batch of staged readings. `incomplete` ones need all of their observations first."""
+
+    decisions: list[Decision]
+    incomplete: list[str]
+    last_trace_id: str
+
+
+def stage(ledger: Ledger, run: RunRef, readings: Sequence[Reading], *, complete: bool = False) -> None:
+    """Store a page of readings: merge each with what was staged before, and keep the newest version of every unit."""
+    with ledger.transaction() as db:
+        staged = {_key_of(row): _reading_of(row) for row in db.rows("staged", keys=_keys(readings))}
+        merged = [_merged(staged.get((reading.project_id, reading.trace_id)), reading) for reading in readings]
+        db.write_many("put_reading", [_reading_values(reading, complete) for reading in merged])
+        units = [(reading, unit) for reading in readings for unit in newest_units(reading.units)]
+        db.write_many("put_unit", [unit_values(run, r.project_id, r.trace_id, unit) for r, unit in units])
+
+
+def decide_staged(
+    ledger: Ledger, run: RunRef, project_id: str, after_trace_id: str, decide: Decide, limit: int
+) -> Batch | None:
+    """Decide the next staged readings, in order of their trace ids, in one transaction. None: there is none left."""
+    with ledger.transaction() as db:
+        rows = db.rows("readings", project_id=project_id, after_trace_id=after_trace_id, limit=limit)
+        if not rows:
+            return None
+        keys = _encode([_key_of(row) for row in rows]).decode()
+        before = {_key_of(row): _reading_of(row) for row in db.rows("stored_readings", keys=keys)}
+        units = _units_by_trace(db.rows("observation_units", keys=keys))
+        known = ledger.known_by_keys(keys)
+        decisions, incomplete = [], []
+        for row in rows:
+            key = _key_of(row)
+            trace = _trace_of(row, before.get(key), units.get(key, []))
+            decision = decide(trace, known.get(key))
+            if _needs_all(row, known.get(key), decision):
+                incomplete.append(row["trace_id"])
+            else:
+                decisions.append(decision)
+        ledger.store_txn(run, decisions, with_units=False)
+        places = [{"project_id": d.trace.project_id, "trace_id": d.trace.trace_id} for d in decisions]
+        db.write_many("delete_reading", places)
+        db.write_many("delete_whole_unit", places)
+        return Batch(decisions, incomplete, rows[-1]["trace_id"])
+
+
+def _needs_all(row: Any, known: Known | None, decision: Decision) -> bool:
+    """A trace last read as a whole, of which a part is seen now that is not the same money: its rest is needed."""
+    return (
+        known is not None and known.generation == "traces" and not row["complete"] and decision.worth_micros is not None
+    )
+
+
+def put_score_marks(ledger: Ledger, run: RunRef, keys: Iterable[TraceKey]) -> None:
+    """Note which traces the server says carry the score of a mark."""
+    with ledger.transaction() as db:
+        values = [{"project_id": p, "trace_id": t, "run_id": run.run_id} for p, t in keys]
+        db.write_many("put_score_mark", values)
+
+
+def owe_lost_score_marks(
+    ledger: Ledger, run: RunRef, project_id: str, from_us: int, to_us: int, written_before_us: int
+) -> int:
+    """Owe marks by score again that this run did not find at the server. How many."""
+    with ledger.transaction() as db:
+        return db.write(
+            "lost_score_marks",
+            project_id=project_id,
+            from_us=from_us,
+            to_us=to_us,
+            written_before_us=written_before_us,
+            run_id=run.run_id,
+        )
+
+
+def _trace_of(row: Any, before: Reading | None, units: Sequence[Unit]) -> Trace:
+    reading = _reading_of(row)
+    if before is not None:
+        reading = merge(before, reading)
+    if row["scored"] is not None:
+        reading = replace(reading, marked=",".join(sorted({*reading.marked.split(","), "score"} - {""})))
+    return trace_of(reading, units)
+
+
+def _merged(staged: Reading | None, reading: Reading) -> Reading:
+    return merge(staged, reading) if staged is not None else reading
+
+
+def _units_by_trace(rows: Iterable[Any]) -> Mapping[TraceKey, list[Unit]]:
+    found: dict[TraceKey, list[Unit]] = {}
+    for row in rows:
+        found.setdefault(_key_of(row), []).append(_unit_of(row))
+    return found
+
+
+def _unit_of(row: Any) -> Unit:
+    cost = row["cost_usd"]
+    return Unit(
+        row["unit_id"],
+        Decimal(cost) if cost is not None else None,
+        None,
+        row["tokens"],
+        row["model"],
+        row["problem"],
+        row["start_us"],
+        row["end_us"],
+        row["updated_at_us"],
+    )
+
+
+def _key_of(row: Any) -> TraceKey:
+    return row["project_id"], row["trace_id"]
+
+
+def _keys(readings: Iterable[Reading]) -> str:
+    return _encode([(reading.project_id, reading.trace_id) for reading in readings]).decode()
+
+
+def _reading_of(row: Any) -> Reading:
+    return Reading(
+        row["project_id"],
+        row["trace_id"],
+        row["timestamp_us"],
+        (),
+        bool(row["root_seen"]),
+        bool(row["dated_by_trace"]),
+        row["name"],
+        row["user_id"],
+        row["session_id"],
+        row["release"],
+        row["version"],
+        row["environment"],
+        bool(row["public"]),
+        bool(row["bookmarked"]),
+        tuple(msgspec.json.decode(row["tags"])),
+        msgspec.json.decode(row["attributes"]),
+        row["marked"],
+    )
+
+
+def _reading_values(reading: Reading, complete: bool) -> dict[str, Any]:
+    return {
+        "project_id": reading.project_id,
+        "trace_id": reading.trace_id,
+        "timestamp_us": reading.timestamp_us,
+        "root_seen": int(reading.root_seen),
+        "dated_by_trace": int(reading.dated_by_trace),
+        "complete": int(complete),
+        "name": reading.name,
+        "user_id": reading.user_id,
+        "session_id": reading.session_id,
+        "release": reading.release,
+        "version": reading.version,
+        "environment": reading.environment,
+        "public": int(reading.public),
+        "bookmarked": int(reading.bookmarked),
+        "tags": _encode(reading.tags).decode(),
+        "attributes": _encode(reading.attributes).decode(),
+        "marked": reading.marked,
+    }
