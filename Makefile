@@ -11,13 +11,13 @@ test: .setup .sdks  ## run all tests
 	.venv/bin/python -m pytest
 
 check: .setup  ## format, lint, types
-	.venv/bin/ruff format --check src tests bench scripts
-	.venv/bin/ruff check src tests bench scripts
+	.venv/bin/ruff format --check src tests bench examples scripts
+	.venv/bin/ruff check src tests bench examples scripts
 	.venv/bin/mypy
 
 format: .setup  ## put the code in order
-	.venv/bin/ruff format src tests bench scripts
-	.venv/bin/ruff check --fix src tests bench scripts
+	.venv/bin/ruff format src tests bench examples scripts
+	.venv/bin/ruff check --fix src tests bench examples scripts
 
 bench: .setup  ## measure, as ratios in one run
 	.venv/bin/python -m bench

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable
 
 from tallymark import config
-from tallymark.flows.collect import collect as collect_flow
-from tallymark.flows.collect import range_of
+from tallymark.flows.collect import Collected, range_of
 from tallymark.flows.progress import quiet
+from tallymark.flows.read import choose_generation, collect_span, style_of
 from tallymark.flows.send import send as send_flow
 from tallymark.flows.stations import Stations, open_stations
 from tallymark.flows.sync import coverage_after, decider_of, purpose_of, start_run
@@ -45,11 +45,23 @@ def _collect() -> Counts:
 
 def _collect_all(stations: Stations) -> Counts:
     (project,) = stations.projects
-    run = start_run(stations, "sync")
+    run, collected = start_run(stations, "sync"), Collected()
     span = range_of(run.now_us - stations.config.lookback_us, None, run.now_us, stations.config.settle_us)
     coverage = coverage_after(stations, project, purpose_of(False), span)
-    decider = decider_of(stations, run, False)
-    collected = collect_flow(project.source, stations.ledger, decider, run, span, coverage, quiet)
+    chosen = choose_generation(stations, project)
+    decider = decider_of(stations, run, False, style_of(stations, chosen))
+    collect_span(
+        stations,
+        project,
+        chosen,
+        decider,
+        run,
+        span,
+        coverage,
+        check_scores=False,
+        progress=quiet,
+        collected=collected,
+    )
     return {"traces": collected.read, "requests": stations.requests["langfuse"]}
 
 

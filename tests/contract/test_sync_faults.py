@@ -9,6 +9,7 @@ from tallymark.meter.stripe_events import StripeMeter
 from tallymark.sandbox.faults import Fault, Faults, nth
 from tallymark.sandbox.story import expect, tell
 from tallymark.sandbox.stripe import SandboxStripe
+from tallymark.sandbox.wire import Response
 
 METER_EVENTS = "/v1/billing/meter_events"
 EVERY_FAULT = {
@@ -195,6 +196,35 @@ def test_a_key_that_is_refused_in_the_middle_of_sending_bills_once_it_is_mended(
 
     assert run().processed == 1
     assert stripe.tally() == {("cus_1", "credits"): 2 * CREDITS_OF_A_TRACE}
+
+
+class RefusesOneCustomer:
+    """A Stripe that refuses the key for the meter events of one customer, as a restricted key might be."""
+
+    def __init__(self, service, customer):
+        self.service, self.customer = service, customer
+
+    def handle(self, request):
+        if is_meter_event(request) and self.customer in request.body:
+            return Response(403, b'{"error":{"type":"invalid_request_error","message":"not permitted"}}')
+        return self.service.handle(request)
+
+
+def test_what_was_answered_beside_a_refused_key_is_stored(put, run, settings, stripe, look):
+    """Sent in one batch: the accepted stay accepted, the refused was certainly not counted and is no doubt."""
+    for customer in ("cus_a", "cus_b", "cus_c"):
+        put(customer, customer=customer)
+
+    with pytest.raises(KeyRefused, match="BILLING_STRIPE_SECRET_KEY"):
+        run(settings(bill_to=RefusesOneCustomer(stripe, b"cus_b")))
+
+    assert look("select customer_id, state, unanswered_since_us from meter_event order by customer_id") == [
+        ("cus_a", "accepted", None),
+        ("cus_b", "pending", None),
+        ("cus_c", "accepted", None),
+    ]
+    assert run().processed == 1
+    assert set(stripe.tally().values()) == {CREDITS_OF_A_TRACE}
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -21,6 +21,14 @@ INGESTION = "/api/public/ingestion"
 METER_EVENTS = "/v1/billing/meter_events"
 HANG_SECONDS = 10
 RANDOM_TRACES = 1500
+FAULTS = (
+    Fault.ERROR_BEFORE,
+    Fault.ERROR_AFTER,
+    Fault.RESET_BEFORE,
+    Fault.RESET_AFTER,
+    Fault.TRUNCATED,
+    Fault.RATE_LIMITED,
+)
 # The longest that a killed run may work, as a share of a whole run: ten kills get through most of it, and not past it.
 SHARE_MAX = 0.15
 
@@ -166,7 +174,7 @@ def test_killed_ten_times_at_random_bills_once(tmp_path, pace):
 
 def test_killed_ten_times_among_faults_bills_once(tmp_path, pace):
     """The same while both services fail now and then, before and after processing, and writes are seen late."""
-    rates = dict.fromkeys((Fault.ERROR_AFTER, Fault.RESET_AFTER, Fault.TRUNCATED, Fault.RATE_LIMITED), 0.02)
+    rates = dict.fromkeys(FAULTS, 0.015)
     langfuse_faults, stripe_faults = Faults(SEED, rates), Faults(SEED + 1, rates)
     with open_world(
         tmp_path,

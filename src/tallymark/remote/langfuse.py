@@ -133,8 +133,6 @@ class LangfuseClient:
         headers = {**self._pool.headers, "content-type": "application/json"} if body is not None else None
         try:
             response = self._pool.request(method, url, body=body, headers=headers)
-        except urllib3.exceptions.IncompleteRead as error:
-            raise Garbled(f"{self.base_url} sent an answer that was cut short") from error
         except urllib3.exceptions.HTTPError as error:
             raise self._unreachable(error) from error
         self.server_date = response.headers.get("date")
@@ -149,7 +147,7 @@ class LangfuseClient:
             ) from error
 
     def _unreachable(self, error: Exception) -> RemoteError:
-        if "IncompleteRead" in type(error).__name__ or isinstance(error, urllib3.exceptions.ProtocolError):
+        if isinstance(error, urllib3.exceptions.ProtocolError):
             return Unreachable(f"{self.base_url} closed the connection before it had answered. Run again.")
         return Unreachable(
             f"{self.base_url} cannot be reached ({type(error).__name__}). Check LANGFUSE_BASE_URL and the network."
