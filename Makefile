@@ -4,8 +4,9 @@
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
-demo: .setup  ## run the whole story on the local sandbox
+demo: .setup  ## run the whole story on the local sandbox, with both generations of Langfuse
 	.venv/bin/tallymark demo
+	.venv/bin/tallymark demo --generation observations --traces 10000
 
 test: .setup .sdks  ## run all tests
 	.venv/bin/python -m pytest

@@ -255,7 +255,7 @@ def completion(shell: str) -> None:
 )
 @click.option(
     "--generation",
-    type=click.Choice(["traces"]),
+    type=click.Choice(["traces", "observations"]),
     default="traces",
     show_default=True,
     help="Which of Langfuse's APIs the sandbox serves.",

@@ -25,6 +25,7 @@ from .flows.summary import SyncSummary
 from .flows.sync import sync
 from .ledger import Ledger, open_ledger
 from .remote.langfuse import LangfuseClient
+from .sandbox.langfuse import Generation
 from .sandbox.process import Options, Ready, SandboxProcess, environment_of, say_as_json, start
 from .sandbox.process import run as run_services
 from .sandbox.story import Expected, expect, tell
@@ -42,6 +43,7 @@ class Story:
     sandbox: SandboxProcess
     say: Callable[[str], None]
     quiet: bool
+    generation: str
     problems: list[str] = field(default_factory=list)
     report: dict[str, Any] = field(default_factory=dict)
 
@@ -55,12 +57,13 @@ class Story:
 def run(*, traces: int, generation: str, workload: tuple[Path, ...], keep: bool, as_json: bool, quiet: bool) -> int:
     """Run the demo; returns its exit status: 0 if every check holds."""
     say: Callable[[str], None] = (lambda line: None) if as_json or quiet else click.echo
-    say(f"starting the sandbox: a local Langfuse and Stripe, {_size(traces, workload)}")
+    server = "Langfuse 3" if generation == "traces" else "Langfuse 4 (events_only)"
+    say(f"starting the sandbox: a local {server} and Stripe, {_size(traces, workload)}")
     with contextlib.ExitStack() as stack:
-        sandbox = stack.enter_context(start(_options(traces, workload)))
+        sandbox = stack.enter_context(start(_options(traces, generation, workload)))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tallymark-demo-"))
         config = load(None, {**sandbox.environment(), "BILLING_LEDGER_URL": f"sqlite:///{folder}/ledger.sqlite3"})
-        story = Story(config, sandbox, say, quiet or as_json)
+        story = Story(config, sandbox, say, quiet or as_json, generation)
         _tell(story, None if workload else expect(tell(traces, sandbox.ready.now_us)))
         if as_json:
             print_json({**story.report, "generation": generation, "problems": story.problems})
@@ -69,8 +72,9 @@ def run(*, traces: int, generation: str, workload: tuple[Path, ...], keep: bool,
     return 1 if story.problems else 0
 
 
-def _options(traces: int, workload: tuple[Path, ...]) -> Options:
-    return Options(story=0 if workload else traces, workload=tuple(str(path) for path in workload))
+def _options(traces: int, generation: str, workload: tuple[Path, ...]) -> Options:
+    server: Generation = "legacy" if generation == "traces" else "events_only"
+    return Options(generation=server, story=0 if workload else traces, workload=tuple(str(path) for path in workload))
 
 
 def _size(traces: int, workload: tuple[Path, ...]) -> str:
@@ -128,7 +132,7 @@ def _late_usage(story: Story) -> str:
     """One more generation arrives for a trace that was billed."""
     trace_id, at_us = _a_billed_trace(story)
     story.say(f"\n== late usage: one more generation of {LATE_COST_USD} USD arrives for {trace_id}")
-    _ingest(story, trace_id, at_us)
+    _report_late(story, trace_id, at_us)
     summary = _sync(story, at_us - SECOND_US)
     story.report["late_sync"] = summary
     story.check("the difference was billed as one adjustment", summary.adjusted == 1)
@@ -141,8 +145,18 @@ def _a_billed_trace(story: Story) -> tuple[str, int]:
         return row["trace_id"], row["timestamp_us"]
 
 
-def _ingest(story: Story, trace_id: str, at_us: int) -> None:
-    now = format_time(SystemClock().now_us())
+def _report_late(story: Story, trace_id: str, at_us: int) -> None:
+    """Report the late generation as an application would: by ingestion, or by OpenTelemetry to a v4 server."""
+    project = story.config.projects[0]
+    client = LangfuseClient(project.base_url, project.public_key or "", project.secret_key or "", SystemClock())
+    if story.generation == "observations":
+        client.post("/api/public/otel/v1/traces", msgspec.json.encode(_late_span(trace_id, at_us)), bytes)
+    else:
+        client.post("/api/public/ingestion", msgspec.json.encode(_late_generation(trace_id, at_us)), bytes)
+    client.close()
+
+
+def _late_generation(trace_id: str, at_us: int) -> dict[str, Any]:
     body = {
         "id": "late-observation",
         "traceId": trace_id,
@@ -151,11 +165,25 @@ def _ingest(story: Story, trace_id: str, at_us: int) -> None:
         "endTime": format_time(at_us),
         "costDetails": {"total": msgspec.Raw(LATE_COST_USD.encode())},
     }
-    batch = {"batch": [{"id": "late", "type": "generation-create", "timestamp": now, "body": body}]}
-    project = story.config.projects[0]
-    client = LangfuseClient(project.base_url, project.public_key or "", project.secret_key or "", SystemClock())
-    client.post("/api/public/ingestion", msgspec.json.encode(batch), bytes)
-    client.close()
+    now = format_time(SystemClock().now_us())
+    return {"batch": [{"id": "late", "type": "generation-create", "timestamp": now, "body": body}]}
+
+
+def _late_span(trace_id: str, at_us: int) -> dict[str, Any]:
+    attributes = {
+        "langfuse.observation.type": "generation",
+        "langfuse.observation.cost_details": f'{{"total":{LATE_COST_USD}}}',
+    }
+    span = {
+        "traceId": trace_id,
+        "spanId": "late-observation",
+        "parentSpanId": "an-earlier-span",
+        "name": "llm",
+        "startTimeUnixNano": str(at_us * 1000),
+        "endTimeUnixNano": str(at_us * 1000),
+        "attributes": [{"key": key, "value": {"stringValue": value}} for key, value in attributes.items()],
+    }
+    return {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
 
 
 def _judge(story: Story, expected: Expected | None) -> None:

@@ -17,7 +17,8 @@ from .flows.summary import SyncSummary
 def show_sync(summary: SyncSummary) -> None:
     """What a sync did, so that the counts can be added up by eye."""
     dry = " (dry run: nothing was written)" if summary.dry_run else ""
-    click.echo(f"read {summary.from_} to {summary.to} from Langfuse {summary.server_version}{dry}")
+    where = f"Langfuse {summary.server_version} by {summary.source}"
+    click.echo(f"read {summary.from_} to {summary.to} from {where}{dry}")
     click.echo(f"{summary.fetched:>10,}  traces fetched")
     _count("processed", summary.processed)
     _counts("skipped", summary.skipped)
@@ -28,7 +29,7 @@ def show_sync(summary: SyncSummary) -> None:
     events, marks = summary.meter_events, summary.marks
     click.echo(
         f"credits {summary.credits}; adjusted {summary.adjusted:,}, healed {summary.healed:,}, "
-        f"untagged {summary.untagged:,}"
+        f"untagged {summary.untagged:,}, adopted {summary.adopted:,}"
     )
     click.echo(
         f"meter events: {events.accepted:,} accepted, {events.duplicate} duplicate, {events.rejected} rejected, "

@@ -113,7 +113,7 @@ def test_a_wrong_setting_is_named(tmp_path, settings, check, words):
         ({"stripe": stripe_with({"formula": "count"})}, "stripe", "sums"),
         ({"stripe": stripe_with({"customer_key": "customer"})}, "stripe", "stripe_customer_id"),
         ({"langfuse": with_date(-600)}, "clock", "NTP"),
-        ({"langfuse": without_traces()}, "langfuse default", "no longer lists traces"),
+        ({"langfuse": without_traces()}, "langfuse default", "offers neither"),
         (
             {"langfuse": SandboxLangfuse(clock=SystemClock(), version="3.100.0")},
             "langfuse default",

@@ -107,9 +107,11 @@ def _marks(check: str, config: Config, generation: str) -> Finding:
 
 
 def _clock(client: LangfuseClient, clock: Clock) -> Finding:
-    if client.server_date is None:
+    try:
+        server_us = from_datetime(parsedate_to_datetime(client.server_date or ""))
+    except ValueError:
         return Finding("clock", "warning", "the server names no time, so this machine's clock could not be compared")
-    skew = abs(clock.now_us() - from_datetime(parsedate_to_datetime(client.server_date))) // SECOND_US
+    skew = abs(clock.now_us() - server_us) // SECOND_US
     if skew > CLOCK_SKEW_SECONDS_MAX:
         return Finding(
             "clock", "problem", f"this machine and {client.base_url} differ by {skew} s; set the clock (NTP)"

@@ -217,7 +217,8 @@ def encode(response: Response, *, body_wanted: bool = True) -> bytes:
     """The bytes of one response, with its content-length."""
     lines = [_STATUS_LINES.get(response.status) or f"HTTP/1.1 {response.status} Unknown\r\n"]
     lines.extend(f"{name}: {value}\r\n" for name, value in response.headers.items())
-    lines.append(f"date: {_http_date(int(time.time()))}\r\n")
+    if "date" not in response.headers:
+        lines.append(f"date: {_http_date(int(time.time()))}\r\n")
     lines.append(f"content-length: {len(response.body)}\r\n\r\n")
     head = "".join(lines).encode("latin-1")
     return head + response.body if body_wanted else head
