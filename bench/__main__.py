@@ -9,15 +9,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tallymark.sandbox.process import Options
 from tallymark.sandbox.process import start as start_sandbox
 
-from . import machine, measures
+from . import instrument, machine, measures
 from .child import Measured
 from .figures import Figure, as_json, table
 from .measures import Place
+from .workloads import OBSERVATIONS, TARGETS_AT_TRACES, TRACES, Workload
 
-TRACES = 40_000
 GROWTH = 10
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 
@@ -25,8 +24,8 @@ RESULTS = Path(__file__).parent / "results" / "latest.json"
 def main() -> None:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--traces", type=int, default=TRACES, help="how many traces the sandbox holds")
-    parser.add_argument("--full", action="store_true", help="also sync ten times as many: minutes, and 2 GB of memory")
+    parser.add_argument("--traces", type=int, default=TARGETS_AT_TRACES, help="how many traces the sandbox holds")
+    parser.add_argument("--full", action="store_true", help="also sync ten times as many: minutes, and 8 GB of memory")
     arguments = parser.parse_args()
     about = machine.describe()
     print(", ".join(f"{name}: {value}" for name, value in about.items()), flush=True)
@@ -37,31 +36,39 @@ def main() -> None:
 
 
 def _measure(traces: int, *, full: bool) -> Iterator[list[Figure]]:
-    with _place(traces) as place:
+    for workload in (TRACES, OBSERVATIONS):
+        yield from _measure_workload(workload, traces, full=full)
+    yield list(measures.start())
+    yield list(instrument.measure())
+
+
+def _measure_workload(workload: Workload, traces: int, *, full: bool) -> Iterator[list[Figure]]:
+    with _place(workload, traces) as place:
         # Before any sync: its marks would change what collecting finds.
         yield list(measures.collect(place))
-        yield list(measures.send(place))
+        # What is sent does not depend on how it was read.
+        if workload is TRACES:
+            yield list(measures.send(place))
         figures, small = measures.first_sync(place)
         yield figures
         yield list(measures.second_sync(place))
     if full:
-        yield _full(traces * GROWTH, small)
-    yield list(measures.start())
+        yield _full(workload, traces * GROWTH, small)
 
 
-def _full(traces: int, small: Measured) -> list[Figure]:
-    with _place(traces) as place:
+def _full(workload: Workload, traces: int, small: Measured) -> list[Figure]:
+    with _place(workload, traces) as place:
         figures, large = measures.first_sync(place)
-        return [*figures, measures.growth(small, large), *measures.second_sync(place)]
+        return [*figures, measures.growth(place, small, large), *measures.second_sync(place)]
 
 
 @contextmanager
-def _place(traces: int) -> Iterator[Place]:
+def _place(workload: Workload, traces: int) -> Iterator[Place]:
     with (
         tempfile.TemporaryDirectory(prefix="tallymark-bench-") as folder,
-        start_sandbox(Options(story=traces)) as sandbox,
+        start_sandbox(workload.options(traces)) as sandbox,
     ):
-        yield Place(sandbox, traces, Path(folder))
+        yield Place(sandbox, workload, traces, Path(folder))
 
 
 def _shown(groups: Iterable[list[Figure]]) -> Iterator[Figure]:

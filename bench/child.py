@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import resource
 import subprocess
@@ -72,6 +73,8 @@ def peak_megabytes() -> float:
 
 def main() -> None:
     """Run the job that the command line names and print what was measured as JSON."""
+    # What a run warns of is known here, and would stand between the lines of the table.
+    logging.disable(logging.WARNING)
     module, _, name = sys.argv[1].partition(":")
     job: Job = getattr(importlib.import_module(module), name)
     print(json.dumps(asdict(measure(job()))))

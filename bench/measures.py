@@ -11,21 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from tallymark.core.clock import HOUR_US, parse_time
 from tallymark.sandbox.process import SandboxProcess
-from tallymark.sandbox.story import RESULTS, tell
+from tallymark.source.observations import EXPANDED, FIELDS
 
 from .child import Measured, run
 from .figures import Figure
+from .workloads import TARGETS_AT_TRACES, Workload
 
 RUNS = 3
 START_RUNS = 7
 COLLECT_RATIO_MAX = 2.5
-REQUESTS_MAX_AT_40_000 = 410
 PEAK_MEGABYTES_MAX = 200
 GROWTH_RATIO_MAX = 1.2
 SECOND_SYNC_EXTRA_REQUESTS_MAX = 3
-PAGE_ROWS = 100
 
 
 class WrongResultError(Exception):
@@ -34,15 +32,25 @@ class WrongResultError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where jobs work: the sandbox, how many traces it holds, and a folder for ledgers."""
+    """Where jobs work: the sandbox, what it is filled with, how many traces that are, and a folder for ledgers."""
 
     sandbox: SandboxProcess
+    workload: Workload
     traces: int
     folder: Path
 
+    @property
+    def title(self) -> str:
+        """How many traces of which kind, for people."""
+        return f"{self.traces:,} {self.workload.name}"
+
     def ledger(self, name: str) -> Path:
         """The file of a ledger."""
-        return self.folder / f"{name}-{self.traces}.sqlite3"
+        return self.folder / f"{name}.sqlite3"
+
+    def at_size(self, target: int | None) -> int | None:
+        """A target for a number of requests; None if this is not the size that it is for."""
+        return target if self.traces == TARGETS_AT_TRACES else None
 
     def run(self, job: str, ledger: Path) -> Measured:
         """Run a job against the sandbox with that ledger."""
@@ -51,19 +59,31 @@ class Place:
             # So high that tallymark's own pace is not what is measured.
             "BILLING_STRIPE_REQUESTS_PER_SECOND": "100000",
             "BENCH_LEDGER": str(ledger),
+            "BENCH_OBSERVATION_FIELDS": FIELDS,
+            "BENCH_EXPANDED_METADATA": EXPANDED,
         }
         return run(job, environment)
 
 
 def collect(place: Place) -> Iterator[Figure]:
-    """Reading, rating and the ledger against a loop that downloads and discards the same pages."""
+    """Reading, rating and the ledger against a loop that downloads and discards the same rows.
+
+    Raises WrongResultError if they were not the same.
+    """
+    download = place.workload.download
     # Once unmeasured: the sandbox remembers sums that it computes on a first reading, which favours who comes second.
-    place.run("bench.bare:download", place.ledger("none"))
+    place.run(download, place.ledger("none"))
     pairs = [
-        (place.run("bench.bare:download", place.ledger("none")), place.run("bench.ours:collect", place.ledger(f"{n}")))
-        for n in range(RUNS)
+        (place.run(download, place.ledger("none")), place.run("bench.ours:collect", place.ledger(f"{number}")))
+        for number in range(RUNS)
     ]
-    group = f"Collect {place.traces:,} traces (median of {RUNS} alternating runs, fresh process and ledger each)"
+    for bare, ours in pairs:
+        _require("rows read", ours.counts["rows"], bare.counts["rows"])
+    read = pairs[0][1].counts
+    requests_max = place.at_size(place.workload.read_requests_max)
+    group = f"Collect {place.title} (median of {RUNS} alternating runs, fresh process and ledger each)"
+    yield Figure(group, "rows read", read["rows"])
+    yield Figure(group, "requests to Langfuse", read["requests"], "", requests_max)
     yield Figure(group, "bare loop, seconds", median(bare.wall_seconds for bare, _ in pairs), "s")
     yield Figure(group, "bare loop, CPU seconds", median(bare.cpu_seconds for bare, _ in pairs), "s")
     yield Figure(group, "collect, seconds", median(ours.wall_seconds for _, ours in pairs), "s")
@@ -95,33 +115,25 @@ def _rate(measured: Measured) -> float:
 
 
 def first_sync(place: Place) -> tuple[list[Figure], Measured]:
-    """The whole first sync: collect, send, mark. Raises WrongResultError if it billed other traces than it should."""
+    """The whole first sync: collect, send, mark. Raises WrongResultError if it billed anything but what it should."""
     measured = place.run("bench.ours:sync", place.ledger("sync"))
     counts = measured.counts
-    processed, lanes = _expected(place)
-    _require("traces processed", counts["processed"], processed)
-    group = f"First sync of {place.traces:,} traces"
-    requests_max = REQUESTS_MAX_AT_40_000 if place.traces == 40_000 else None
+    expected = place.workload.expected(place.traces, place.sandbox.ready.now_us)
+    _require("traces processed", counts["processed"], expected.processed)
+    _require("micro-credits", counts["credits_micros"], expected.amount_micros)
+    group = f"First sync of {place.title}"
+    requests_max = place.at_size(place.workload.sync_requests_max)
     figures = [
         Figure(group, "seconds", measured.wall_seconds, "s"),
         Figure(group, "CPU seconds", measured.cpu_seconds, "s"),
         Figure(group, "traces a second", place.traces / measured.wall_seconds, "/s"),
         Figure(group, "peak memory", measured.peak_megabytes, "MB", PEAK_MEGABYTES_MAX),
         Figure(group, "requests to Langfuse, marks included", counts["requests"], "", requests_max),
-        Figure(group, "requests to Langfuse for a single trace", _single_trace_requests(place), "", 0),
-        Figure(group, "meter events (target: customers × hours touched)", counts["meter_events"], "", lanes),
+        Figure(group, "meter events (target: customers × hours touched)", counts["meter_events"], "", expected.lanes),
     ]
+    if place.workload.generation == "legacy":
+        figures.append(Figure(group, "requests to Langfuse for a single trace", _single_trace_requests(place), "", 0))
     return figures, measured
-
-
-def _expected(place: Place) -> tuple[int, int]:
-    """From the story alone: how many traces are to be billed, and how many (customer, hour) they touch."""
-    processed, lanes = 0, set()
-    for told in tell(place.traces, place.sandbox.ready.now_us):
-        if told.kind not in RESULTS:
-            processed += 1
-            lanes.add((told.customer, parse_time(told.trace["timestamp"]) // HOUR_US))
-    return processed, len(lanes)
 
 
 def _single_trace_requests(place: Place) -> int:
@@ -131,8 +143,8 @@ def _single_trace_requests(place: Place) -> int:
 def second_sync(place: Place) -> Iterator[Figure]:
     """A sync with nothing new: it reads the overlap and sends nothing."""
     measured = place.run("bench.ours:sync", place.ledger("sync"))
-    overlap_pages = -(-measured.counts["fetched"] // PAGE_ROWS)
-    group = f"Second sync of {place.traces:,} traces with nothing new"
+    overlap_pages = -(-measured.counts["fetched"] * place.workload.rows_per_trace // place.workload.page_rows)
+    group = f"Second sync of {place.title} with nothing new"
     requests_max = overlap_pages + SECOND_SYNC_EXTRA_REQUESTS_MAX
     yield Figure(group, "seconds", measured.wall_seconds, "s")
     yield Figure(group, "pages of the overlap", overlap_pages)
@@ -141,10 +153,10 @@ def second_sync(place: Place) -> Iterator[Figure]:
     yield Figure(group, "marks", measured.counts["marks"], "", 0)
 
 
-def growth(small: Measured, large: Measured) -> Figure:
-    """How much more memory ten times the traces take."""
+def growth(place: Place, small: Measured, large: Measured) -> Figure:
+    """How much more memory ten times the traces take: at this place, and at one that holds a tenth."""
     ratio = large.peak_megabytes / small.peak_megabytes
-    return Figure("Growth", "peak memory at ten times the traces", ratio, "×", GROWTH_RATIO_MAX)
+    return Figure(f"Growth to {place.title}", "peak memory of the first sync", ratio, "×", GROWTH_RATIO_MAX)
 
 
 def start() -> Iterator[Figure]:

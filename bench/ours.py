@@ -27,6 +27,7 @@ def _sync() -> Counts:
     return {
         "fetched": summary.fetched,
         "processed": summary.processed,
+        "credits_micros": int(summary.credits.replace(".", "")),
         "meter_events": summary.meter_events.accepted,
         "marks": summary.marks.written,
         "requests": summary.requests.langfuse,
@@ -58,11 +59,12 @@ def _collect_all(stations: Stations) -> Counts:
         run,
         span,
         coverage,
-        check_scores=False,
+        # As a first sync does.
+        check_scores=chosen.generation == "observations",
         progress=quiet,
         collected=collected,
     )
-    return {"traces": collected.read, "requests": stations.requests["langfuse"]}
+    return {"traces": collected.read, "rows": collected.rows, "requests": stations.requests["langfuse"]}
 
 
 def send() -> Callable[[], Counts]:

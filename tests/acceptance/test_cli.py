@@ -21,8 +21,8 @@ from worlds import COMMAND, PROJECT, environment, open_world, tallymark, until
 
 COMMON = {"--json", "--config", "--verbose", "--quiet"}
 SYNC_KEYS = ["run_id", "dry_run", "source", "source_reason", "server_version", "from", "to"]
-SYNC_KEYS += ["fetched", "processed", "skipped", "held", "failed", "failures", "adjusted", "healed", "untagged", "adopted"]
-SYNC_KEYS += ["credits", "meter_events", "marks", "requests", "seconds"]
+SYNC_KEYS += ["fetched", "processed", "skipped", "held", "failed", "failures", "adjusted", "healed", "untagged"]
+SYNC_KEYS += ["adopted", "credits", "meter_events", "marks", "requests", "seconds"]
 REASONS = {
     "skipped": {"already_processed", "no_billable_usage", "future_timestamp", "filtered"},
     "held": {"no_customer", "too_old", "unrated", "unpriced", "late_period", "in_doubt"},

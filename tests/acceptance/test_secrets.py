@@ -20,11 +20,15 @@ OTHER_SECRETS = {
     "BILLING_API_TOKEN": "token_api_secret_needle_88",
 }
 WRONG_SECRETS = {"LANGFUSE_SECRET_KEY": "sk-lf-wrong-needle-99", "BILLING_STRIPE_SECRET_KEY": "sk_test_wrong_needle_99"}
-BASIC = base64.b64encode(f"{KEYS.public_key}:{KEYS.secret_key}".encode()).decode()
+# As the Authorization header carries them.
+BASIC = [
+    base64.b64encode(f"{KEYS.public_key}:{secret}".encode()).decode()
+    for secret in (KEYS.secret_key, WRONG_SECRETS["LANGFUSE_SECRET_KEY"])
+]
 NEEDLES = (
     KEYS.secret_key,
     STRIPE_KEY,
-    BASIC,
+    *BASIC,
     *OTHER_SECRETS.values(),
     *WRONG_SECRETS.values(),
     PROMPT[:30],

@@ -91,14 +91,16 @@ def test_every_trace_is_billed_to_its_own_customer(example, version, langfuse, r
 
 
 @pytest.mark.parametrize(("example", "version"), ON_A_V4_SERVER)
-def test_every_observation_says_whose_it_is(example, version, langfuse, run_example):
-    """On a v4 server labels live on each observation, and nothing merges (observed item 26)."""
+def test_every_observation_says_whose_it_is(example, version, langfuse, run_example, bills_exactly):
+    """On a v4 server labels live on each observation, and nothing merges (observed item 26); each is billed so."""
     langfuse.set_generation("events_only")
+    printed = run_example(example, version)
 
-    for said in run_example(example, version):
+    for said in printed:
         rows = langfuse.rows(PROJECT, said["trace_id"])
         assert {row["name"] for row in rows} == EXAMPLES[example]
         assert [said_by({**row, "id": row["traceId"]}) for row in rows] == [said] * len(rows)
+    bills_exactly(printed)
 
 
 def said_by(row):

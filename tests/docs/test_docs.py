@@ -283,7 +283,8 @@ def test_the_rate_card_page_has_cards():
 
 
 def test_the_python_of_the_readme_runs(environment):
-    """The example runs as it stands, in an environment that names servers and a ledger."""
+    """The examples run as they stand, in an environment that names servers and a ledger; one prints what was billed."""
+    said = ""
     for block in blocks(ROOT / "README.md", "python"):
         ran = subprocess.run(
             [sys.executable, "-W", "error", "-c", block],
@@ -293,7 +294,8 @@ def test_the_python_of_the_readme_runs(environment):
             timeout=60,
         )
         assert ran.returncode == 0, ran.stderr
-        assert "cus_001" in ran.stdout
+        said += ran.stdout
+    assert "cus_001" in said
 
 
 def test_the_sandbox_example_is_a_test_that_passes(tmp_path):
@@ -319,6 +321,12 @@ def anchors_of(path: Path) -> set[str]:
     """The anchors of a page's headings, as code hosts make them."""
     headings = re.findall(r"^#+ (.+)$", text_of(path), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", HOWTOS, ids=name_of)
+def test_the_readme_links_every_how_to(page):
+    """Nobody has to look into the folder to find a page."""
+    assert f"]({name_of(page)})" in text_of(ROOT / "README.md")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -123,6 +123,8 @@ class Decider:
             return self._unchanged_money(trace, known)
         amounts = amounts_by_meter(rated, self.config)
         worth = sum(amounts.values())
+        if worth == known.billed_micros and trace.generation != known.generation:
+            return self._same_money(trace, known, rated)
         if worth == known.billed_micros or (worth < known.billed_micros and not self._may_shrink(trace, known)):
             return self._unchanged_money(trace, known)
         if worth > known.billed_micros and is_too_old(known.timestamp_us, self.now_us):
@@ -221,6 +223,17 @@ class Decider:
             MarkState.OWED if lost else MarkState(known.mark_state),
             untagged=lost and not trace.tags,
             healed=lost,
+        )
+
+    def _same_money(self, trace: Trace, known: Known, rated: Rated) -> Decision:
+        """The same usage through the other generation: nothing to bill; from now on it is known through this one."""
+        return replace(
+            self._unchanged_money(trace, known),
+            customer=known.customer,
+            rated=rated,
+            worth_micros=known.billed_micros,
+            billed_micros=known.billed_micros,
+            components=components_text(rated),
         )
 
     def _mark_is_lost(self, trace: Trace, known: Known) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..core.clock import DAY_US
 from ..errors import ConfigError, NotFound, WrongMode
 from ..ledger.ledger import Coverage, RunRef
 from ..ledger.staging import owe_lost_score_marks
@@ -131,10 +132,13 @@ def observations_of(stations: Stations, project: Project) -> ObservationsSource:
 
 def _look_at_scores(stations: Stations, project: Project, run: RunRef, span: Range) -> None:
     """Adopt marks by score that this ledger does not know, and owe those again that it wrote and the server lost."""
+    known_id = stations.ledger.fact(f"project {project.source_key}")
     try:
-        project_ids = adopt_scores(project.client, stations.ledger, run, span.from_us)
+        # Dated like their traces, some of which began before the range and still reach into it.
+        project_ids = adopt_scores(project.client, stations.ledger, run, span.from_us - DAY_US)
     except (NotFound, WrongMode):
         return
-    for project_id in project_ids:
+    # The project is known by its id even if no score is left in it.
+    for project_id in project_ids | ({known_id} if known_id else set()):
         written_before_us = run.now_us - MARK_VISIBLE_AFTER_US
         owe_lost_score_marks(stations.ledger, run, project_id, span.from_us, span.settled_us, written_before_us)

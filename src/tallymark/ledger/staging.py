@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ..core.decisions import Decision, Known, TraceKey
+from ..core.decisions import Decision, Known, Outcome, TraceKey
 from ..core.readings import Reading, merge, newest_units, trace_of
 from ..core.types import Trace, Unit
 from .ledger import Ledger, RunRef, unit_values
@@ -70,10 +70,19 @@ def decide_staged(
 
 
 def _needs_all(row: Any, known: Known | None, decision: Decision) -> bool:
-    """A trace last read as a whole, of which a part is seen now that is not the same money: its rest is needed."""
-    return (
-        known is not None and known.generation == "traces" and not row["complete"] and decision.worth_micros is not None
-    )
+    """Whether a part of a trace is seen that says too little: then all of its observations are read.
+
+    A new trace without its root may have begun before what was read. One that was last read as a whole may lack other
+    parts, unless its root is there and it all comes to what was billed.
+    """
+    if row["complete"]:
+        return False
+    if known is None:
+        return not row["root_seen"]
+    if known.generation != "traces":
+        return False
+    same = decision.outcome == Outcome.BILLED and decision.worth_micros is not None and not decision.entries
+    return not (same and row["root_seen"])
 
 
 def put_score_marks(ledger: Ledger, run: RunRef, keys: Iterable[TraceKey]) -> None:

@@ -44,7 +44,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """How the sandbox is filled and how it behaves.
 
     - `port_langfuse`, `port_stripe`: 0 for a free port.
-    - `story`: how many traces of `story.tell`; `workload`: CSV files for `workload.read_workload`.
+    - `story`: how many traces of `story.tell`, and `observations_per_trace` as it takes it; `workload`: CSV files for
+      `workload.read_workload`.
     - `seed`: of story, workload and faults alike.
     - `generation`: of Langfuse, "legacy", "dual" or "events_only"; `scores_api`: what its POST /scores takes, one
       "object" or a "list"; `unmerged_seconds`: how long a row that was written again stands there twice.
@@ -60,6 +61,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     port_langfuse: int = 0
     port_stripe: int = 0
     story: int = 0
+    observations_per_trace: int | None = None
     workload: tuple[str, ...] = ()
     seed: int = 7
     generation: Generation = "legacy"
@@ -195,7 +197,7 @@ def _fill(langfuse: SandboxLangfuse, options: Options, now_us: int) -> int:
 
 
 def _content(options: Options, now_us: int) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    for told in tell(options.story, now_us, options.seed):
+    for told in tell(options.story, now_us, options.seed, options.observations_per_trace):
         yield {**told.trace, "bookmarked": told.bookmarked}, told.observations
     for path in options.workload:
         yield from read_workload(Path(path), now_us=now_us, seed=options.seed)

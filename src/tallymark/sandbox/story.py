@@ -79,13 +79,16 @@ class StoryTrace:
         return self.kind == "bookmarked"
 
 
-def tell(traces: int, now_us: int, seed: int = 7) -> Iterator[StoryTrace]:
-    """Yield the traces of a story, in no order of time."""
+def tell(traces: int, now_us: int, seed: int = 7, observations_per_trace: int | None = None) -> Iterator[StoryTrace]:
+    """Yield the traces of a story, in no order of time.
+
+    A trace with usage has one to three observations, or `observations_per_trace`.
+    """
     chance = random.Random(seed)  # noqa: S311 - a story, not a secret
     kinds = [kind for kind, share in KINDS.items() for _ in range(share)]
     for number in range(traces):
         kind = kinds[(number * 7919) % len(kinds)]
-        yield _trace_of(kind, number, now_us, chance)
+        yield _trace_of(kind, number, now_us, chance, observations_per_trace)
 
 
 def expect(story: Iterator[StoryTrace]) -> Expected:
@@ -100,10 +103,15 @@ def expect(story: Iterator[StoryTrace]) -> Expected:
     return expected
 
 
-def _trace_of(kind: str, number: int, now_us: int, chance: random.Random) -> StoryTrace:
+def _trace_of(
+    kind: str, number: int, now_us: int, chance: random.Random, observations_per_trace: int | None
+) -> StoryTrace:
     start_us = _time_of(kind, now_us, chance)
     customer = f"cus_{int(CUSTOMERS * chance.random() ** 2) + 1:03d}"
-    observations = [] if kind == "without usage" else _observations(kind, number, start_us, chance)
+    observations = []
+    if kind != "without usage":
+        parts = observations_per_trace or chance.randrange(1, 4)
+        observations = _observations(kind, number, start_us, chance, parts)
     trace = {
         "id": f"trace-{number:06d}",
         "timestamp": format_time(start_us),
@@ -159,11 +167,11 @@ def _metadata_of(kind: str, customer: str) -> dict[str, Any]:
     return metadata
 
 
-def _observations(kind: str, number: int, start_us: int, chance: random.Random) -> list[dict[str, Any]]:
-    """A chain of one to three generations, each with tokens and, unless unpriced, a cost of six decimals."""
+def _observations(kind: str, number: int, start_us: int, chance: random.Random, parts: int) -> list[dict[str, Any]]:
+    """A chain of generations, each with tokens and, unless unpriced, a cost of six decimals."""
     observations = []
     at_us = start_us
-    for part in range(chance.randrange(1, 4)):
+    for part in range(parts):
         end_us = at_us + chance.randrange(200, 9000) * 1000
         observation = {
             "id": f"observation-{number:06d}-{part}",

@@ -17,15 +17,17 @@ from ..core.clock import DAY_US, format_time, from_datetime
 from ..core.credits import EXACT
 from ..core.readings import Reading, merge
 from ..core.types import Unit
-from ..errors import Garbled
 from ..remote.langfuse import LangfuseClient
-from .rows import PENDING_TAG, PROCESSED_TAG, Metadata, attributes_of, marked_by
+from .cursors import Cursors
+from .rows import BAD_ROW, PENDING_TAG, PROCESSED_TAG, Metadata, attributes_of, marked_by
 
 PAGE_ROWS = 1000
 FIELDS = "core,basic,time,metadata,model,usage,trace_context"
 WINDOW_US = 2 * DAY_US
 # Ids of one request: a hundred of 32 hex digits stay well below the length that servers take in a URL.
 IDS_MAX = 100
+# More than any model will use, and less than what a ledger's column holds.
+TOKENS_MAX = 10**15
 EXPANDED = ",".join(Metadata.__struct_fields__)
 
 
@@ -38,6 +40,7 @@ class ObservationRow(msgspec.Struct):
     startTime: datetime  # noqa: N815
     endTime: datetime | None = None  # noqa: N815
     parentObservationId: str | None = None  # noqa: N815
+    isRootObservation: bool = False  # noqa: N815
     traceName: str | None = None  # noqa: N815
     version: str | None = None
     release: str | None = None
@@ -126,6 +129,7 @@ class ObservationsSource:
         if filters:
             asked.append(("filter", msgspec.json.encode(filters).decode()))
         cursor: str | None = None
+        cursors = Cursors(self._client.base_url, "observations")
         while True:
             more = [("cursor", cursor)] if cursor else []
             page = self._client.get("/api/public/v2/observations", [*asked, *more], decode_page)
@@ -133,11 +137,7 @@ class ObservationsSource:
                 yield page
             if page.cursor is None or not page.rows:
                 return
-            if page.cursor == cursor:
-                raise Garbled(
-                    f"{self._client.base_url} gave the same cursor twice; its list of observations never ends."
-                )
-            cursor = page.cursor
+            cursor = cursors.follow(page.cursor)
 
 
 def _tagged_pending() -> dict[str, object]:
@@ -151,9 +151,9 @@ def decode_page(body: bytes) -> ObservationPage:
     """
     try:
         page = _decode_page(body)
-    except msgspec.ValidationError:
+        return ObservationPage(group(map(to_reading, page.data)), len(page.data), page.meta.cursor, [])
+    except BAD_ROW:
         return _decode_row_by_row(body)
-    return ObservationPage(group(map(to_reading, page.data)), len(page.data), page.meta.cursor, [])
 
 
 def _decode_row_by_row(body: bytes) -> ObservationPage:
@@ -163,7 +163,7 @@ def _decode_row_by_row(body: bytes) -> ObservationPage:
     for raw in page.data:
         try:
             readings.append(to_reading(_decode_row(raw)))
-        except msgspec.ValidationError as error:
+        except BAD_ROW as error:
             _keep_bad_row(raw, str(error), readings, unreadable)
     return ObservationPage(group(iter(readings)), len(page.data), page.meta.cursor, unreadable)
 
@@ -174,7 +174,7 @@ def _keep_bad_row(raw: msgspec.Raw, problem: str, readings: list[Reading], unrea
         start_us = from_datetime(row.startTime)
         unit = Unit(row.id, None, None, start_us=start_us, problem=f"the row is not as Langfuse sends it: {problem}")
         readings.append(Reading(row.projectId, row.traceId, start_us, (unit,)))
-    except (msgspec.ValidationError, ValueError):
+    except BAD_ROW:
         unreadable.append(problem)
 
 
@@ -198,7 +198,8 @@ def to_reading(row: ObservationRow) -> Reading:
         row.traceId,
         start_us,
         () if synthetic else (_unit_of(row, start_us),),
-        root_seen=synthetic or not row.parentObservationId,
+        # A root whose parent lies in another service has a parent, and is called the root all the same.
+        root_seen=synthetic or row.isRootObservation or not row.parentObservationId,
         dated_by_trace=synthetic,
         name=row.traceName or None,
         user_id=row.userId or None,
@@ -241,11 +242,13 @@ def cost_of(costs: dict[str, Decimal | None]) -> Decimal | None:
 
 
 def tokens_of(usage: dict[str, Decimal | None]) -> int:
-    """The tokens of an observation: `total`, else the sum of the parts."""
+    """The tokens of an observation: `total`, else the sum of the parts. Raises ValueError if that cannot be true."""
     total = usage.get("total")
     if total is None:
         total = sum((part for part in usage.values() if part is not None), Decimal(0))
-    return int(total) if total.is_finite() else 0
+    if not abs(total) <= TOKENS_MAX:
+        raise ValueError(f"the token count is {total:.6g}, which is too large to be true")
+    return int(total)
 
 
 def _milliseconds(moment: datetime) -> int:

@@ -85,7 +85,7 @@ class Page(msgspec.Struct):
 
 
 # A wrong type, a time without a zone, a number beyond what Decimal holds.
-_BAD_ROW = (msgspec.ValidationError, ValueError, ArithmeticError)
+BAD_ROW = (msgspec.ValidationError, ValueError, ArithmeticError)
 
 _decode_page = msgspec.json.Decoder(_Page).decode
 _decode_raw_page = msgspec.json.Decoder(_RawPage).decode
@@ -101,7 +101,7 @@ def decode_page(body: bytes) -> Page:
     try:
         page = _decode_page(body)
         return Page([to_trace(row) for row in page.data], page.meta.totalItems, len(page.data), [])
-    except _BAD_ROW:
+    except BAD_ROW:
         return _decode_row_by_row(body)
 
 
@@ -112,7 +112,7 @@ def _decode_row_by_row(body: bytes) -> Page:
     for raw in page.data:
         try:
             traces.append(to_trace(_decode_row(raw)))
-        except _BAD_ROW as error:
+        except BAD_ROW as error:
             _keep_bad_row(raw, str(error), traces, unreadable)
     return Page(traces, page.meta.totalItems, len(page.data), unreadable)
 
@@ -122,7 +122,7 @@ def _keep_bad_row(raw: msgspec.Raw, problem: str, traces: list[Trace], unreadabl
         row = _decode_identity(raw)
         unit = Unit(WHOLE_TRACE, None, None, problem=f"the row is not as Langfuse sends it: {problem}")
         traces.append(Trace(row.projectId, row.id, from_datetime(row.timestamp), (unit,)))
-    except _BAD_ROW:
+    except BAD_ROW:
         unreadable.append(problem)
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from ..core.clock import format_time
 from ..remote.langfuse import LangfuseClient
+from .cursors import Cursors
 
 PAGE_ROWS = 100
 STATUS_NAME = "billing_status"
@@ -41,7 +42,10 @@ _decode = msgspec.json.Decoder(_Page).decode
 
 
 def marked_traces(client: LangfuseClient, from_us: int) -> Iterator[list[tuple[str, str]]]:
-    """(project id, trace id) of traces with a score billing_status = processed dated from_us or later, by page."""
+    """(project id, trace id) of traces with a score billing_status = processed dated from_us or later, by page.
+
+    Raises Garbled if the list never ends.
+    """
     query = [
         ("name", STATUS_NAME),
         ("fromTimestamp", format_time(from_us)),
@@ -49,12 +53,13 @@ def marked_traces(client: LangfuseClient, from_us: int) -> Iterator[list[tuple[s
         ("limit", str(PAGE_ROWS)),
     ]
     cursor: str | None = None
+    cursors = Cursors(client.base_url, "scores")
     while True:
         page = client.get("/api/public/v3/scores", [*query, *([("cursor", cursor)] if cursor else [])], _decode)
         yield [(row.projectId, row.subject.id) for row in page.data if _marks_a_trace(row)]
-        if page.meta.cursor is None or page.meta.cursor == cursor or not page.data:
+        if page.meta.cursor is None or not page.data:
             return
-        cursor = page.meta.cursor
+        cursor = cursors.follow(page.meta.cursor)
 
 
 def _marks_a_trace(row: _ScoreRow) -> bool:

@@ -1,4 +1,5 @@
--- put_trace: store the newest reading of a trace and what was decided. Money columns only ever come from its entries.
+-- put_trace: store the newest reading of a trace and what was decided. Money columns only ever come from its entries. The
+-- time of a trace that was billed stays: its entries lie there.
 insert into trace (project_id, trace_id, timestamp_us, outcome, reason, detail, result, first_run_id, last_run_id, read_at_us,
                    decision_digest, customer_id, found_by, worth_micros, billed_micros, card_digest, components, name, user_id,
                    session_id, release, version, environment, public, bookmarked, tags, attributes, marked, mark_state,
@@ -8,7 +9,8 @@ values (:project_id, :trace_id, :timestamp_us, :outcome, :reason, :detail, :resu
         :session_id, :release, :version, :environment, :public, :bookmarked, :tags, :attributes, :marked, :mark_state,
         :generation, :root_seen)
 on conflict (project_id, trace_id) do update
-   set outcome = excluded.outcome, reason = excluded.reason, detail = excluded.detail, result = excluded.result,
+   set timestamp_us = case trace.outcome when 'billed' then trace.timestamp_us else excluded.timestamp_us end,
+       outcome = excluded.outcome, reason = excluded.reason, detail = excluded.detail, result = excluded.result,
        last_run_id = excluded.last_run_id, read_at_us = excluded.read_at_us, decision_digest = excluded.decision_digest,
        customer_id = excluded.customer_id, found_by = excluded.found_by, worth_micros = excluded.worth_micros,
        billed_micros = excluded.billed_micros, card_digest = excluded.card_digest, components = excluded.components,

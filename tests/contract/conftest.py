@@ -1,0 +1,38 @@
+"""Nouns for tests of the observations generation, on whatever sandbox a test calls `langfuse`."""
+
+import pytest
+from observation_services import ObservationPages, started
+
+from builders import PROJECT
+
+
+@pytest.fixture
+def write(langfuse):
+    """A function that writes a trace of observations, each (minutes ago, changes); the first is the root."""
+
+    def one(trace_id, *observations, customer="cus_1", on="every", **trace):
+        metadata = {"customerId": customer} if customer else {}
+        made = [
+            {
+                "id": f"{trace_id}-{number}",
+                **started(minutes),
+                **({"parentObservationId": f"{trace_id}-0"} if number else {}),
+                **changes,
+            }
+            for number, (minutes, changes) in enumerate(observations)
+        ]
+        body = {"id": trace_id, "timestamp": made[0]["startTime"], "metadata": metadata, "tags": ["billing:pending"]}
+        langfuse.put_trace(PROJECT, {**body, **trace}, made, attributes_on=on)
+
+    return one
+
+
+@pytest.fixture
+def bill(run, settings, clock, balance):
+    """A function that syncs pages made by hand; the summary, and what was billed."""
+
+    def sync(*pages, cursors=None, **changes):
+        summary = run(settings(read_from=ObservationPages(*pages, cursors=cursors), **changes))
+        return summary, balance()
+
+    return sync
