@@ -110,11 +110,10 @@ class ObservationsSource:
             yield start_us, end_us
             start_us = end_us
 
-    def read(self, from_us: int, to_us: int, only_pending: bool = False) -> Iterator[ObservationPage]:
+    def read(self, from_us: int, to_us: int) -> Iterator[ObservationPage]:
         """Pages of observations that start in from_us <= start < to_us, the newest first."""
         query = [("fromStartTime", format_time(from_us)), ("toStartTime", format_time(to_us))]
-        filters = [_tagged_pending()] if only_pending else []
-        return self._walk(query, filters)
+        return self._walk(query, [])
 
     def read_traces(self, trace_ids: Sequence[str]) -> Iterator[ObservationPage]:
         """Pages of every observation of some traces, whenever it started."""
@@ -138,10 +137,6 @@ class ObservationsSource:
             if page.cursor is None or not page.rows:
                 return
             cursor = cursors.follow(page.cursor)
-
-
-def _tagged_pending() -> dict[str, object]:
-    return {"type": "arrayOptions", "column": "tags", "operator": "any of", "value": [PENDING_TAG]}
 
 
 def decode_page(body: bytes) -> ObservationPage:
