@@ -8,7 +8,7 @@ from tallymark.core.decisions import PROCESSED, Decision, MarkState, NewEntry, O
 from tallymark.core.states import Answer, MeterOutcome
 from tallymark.core.types import Customer
 from tallymark.core.windows import bucket_of
-from tallymark.ledger.ledger import RunRef
+from tallymark.ledger.rows import RunRef
 
 RUN = RunRef("run-1", NOW_US, "settings-1")
 ACCEPTED = MeterOutcome(Answer.ACCEPTED, "taken")

@@ -47,7 +47,9 @@ def usage(
 ) -> list[dict[str, Any]]:
     """Credits, cost, revenue and margin by "customer", "day" or "model"; the last 30 days unless a range is named."""
     from .flows import usage as flow
+    from .flows.ranges import check_range
 
+    check_range(from_us, to_us)
     until_us = to_us if to_us is not None else SystemClock().now_us()
     since_us = from_us if from_us is not None else until_us - USAGE_DAYS * DAY_US
     with contextlib.closing(open_ledger(config.ledger_url, read_only=True)) as ledger:

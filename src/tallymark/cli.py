@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
@@ -238,14 +238,18 @@ def config_show(config_file: Path | None, verbose: bool, quiet: bool, as_json: b
 
 
 @cli.command()
+@common
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
+def completion(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, shell: str) -> None:
     """Print the shell's completion script: eval "$(tallymark completion bash)"."""
     from click.shell_completion import get_completion_class
 
+    from .console import print_json
+
     kind = get_completion_class(shell)
     if kind is not None:
-        click.echo(kind(cli, {}, "tallymark", "_TALLYMARK_COMPLETE").source())
+        script = kind(cli, {}, "tallymark", "_TALLYMARK_COMPLETE").source()
+        print_json({"shell": shell, "script": script}) if as_json else click.echo(script)
 
 
 @cli.command()
@@ -274,6 +278,13 @@ def demo(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, **
 @click.option("--port-langfuse", default=3000, show_default=True, help="Port of the local Langfuse; 0 for a free one.")
 @click.option("--port-stripe", default=3001, show_default=True, help="Port of the local Stripe; 0 for a free one.")
 @click.option("--traces", default=0, show_default=True, help="Fill it with a story of this many traces.")
+@click.option(
+    "--generation",
+    type=click.Choice(["legacy", "dual", "events_only"]),
+    default="legacy",
+    show_default=True,
+    help="Which Langfuse it is: version 3 (legacy), or version 4 in one of its two modes.",
+)
 def sandbox(
     config_file: Path | None,
     verbose: bool,
@@ -282,11 +293,14 @@ def sandbox(
     port_langfuse: int,
     port_stripe: int,
     traces: int,
+    generation: Literal["legacy", "dual", "events_only"],
 ) -> None:
     """Run only the sandbox, a local Langfuse and Stripe, until stopped."""
     from .demo import run_sandbox
 
-    run_sandbox(port_langfuse=port_langfuse, port_stripe=port_stripe, traces=traces, as_json=as_json)
+    run_sandbox(
+        port_langfuse=port_langfuse, port_stripe=port_stripe, traces=traces, generation=generation, as_json=as_json
+    )
 
 
 def main() -> None:

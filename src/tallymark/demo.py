@@ -234,7 +234,7 @@ def _say_exports(environment: Mapping[str, str], say: Callable[[str], None]) -> 
         say(f"  export {name}={value}")
 
 
-def run_sandbox(*, port_langfuse: int, port_stripe: int, traces: int, as_json: bool) -> None:
+def run_sandbox(*, port_langfuse: int, port_stripe: int, traces: int, generation: Generation, as_json: bool) -> None:
     """Run only the sandbox until stopped. Raises ConfigError if a port is taken."""
 
     def announce(ready: Ready) -> None:
@@ -244,7 +244,7 @@ def run_sandbox(*, port_langfuse: int, port_stripe: int, traces: int, as_json: b
         )
         _say_exports(environment_of(ready), click.echo)
 
-    options = Options(port_langfuse=port_langfuse, port_stripe=port_stripe, story=traces)
+    options = Options(port_langfuse=port_langfuse, port_stripe=port_stripe, story=traces, generation=generation)
     try:
         run_services(options, say_as_json if as_json else announce)
     except OSError as error:

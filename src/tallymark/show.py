@@ -79,7 +79,7 @@ def _show_trace(trace_id: str, trace: Mapping[str, Any]) -> None:
         click.echo(f"  customer {trace['customer']} (found by {trace['customer_found_by']})")
     for unit in trace["units"]:
         what = unit["unit_id"] or "the whole trace"
-        click.echo(f"  usage of {what}: {unit['cost_usd']} USD, {unit['duration_s']} s{_problem(unit)}")
+        click.echo(f"  usage of {what}: {_known_usage(unit)}{_problem(unit)}")
     for part in trace["components"]:
         click.echo(f"  {part['name']}: {part['formula']} = {part['credits']} credits")
     click.echo(f"  worth {trace['worth']} credits, billed {trace['billed']}, by rate card {trace['rate_card']}")
@@ -88,6 +88,17 @@ def _show_trace(trace_id: str, trace: Mapping[str, Any]) -> None:
     mark = trace["mark"]
     written = f", written {mark['written_at']}" if mark["written_at"] else ""
     click.echo(f"  mark: {mark['state']}{written}{', problem: ' + mark['problem'] if mark['problem'] else ''}")
+
+
+def _known_usage(unit: Mapping[str, Any]) -> str:
+    """What is known of a usage unit, and nothing of what is not; no tokens are none to speak of."""
+    parts = [
+        f"{unit['cost_usd']} USD" if unit["cost_usd"] is not None else "",
+        f"{unit['duration_s']} s" if unit["duration_s"] is not None else "",
+        f"{unit['tokens']:,} tokens" if unit["tokens"] else "",
+        f"model {unit['model']}" if unit["model"] else "",
+    ]
+    return ", ".join(filter(None, parts)) or "nothing is known"
 
 
 def _problem(unit: Mapping[str, Any]) -> str:

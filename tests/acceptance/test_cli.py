@@ -1,5 +1,6 @@
 """The commands as scripts run them: processes, exit statuses, and one JSON object on the standard output."""
 
+import contextlib
 import json
 import sqlite3
 import stat
@@ -15,8 +16,10 @@ from tallymark.cli import cli
 from tallymark.clock import SystemClock
 from tallymark.config import load
 from tallymark.core.clock import HOUR_US
+from tallymark.remote.langfuse import LangfuseClient
 from tallymark.sandbox.stripe import SandboxStripe
 from tallymark.sandbox.wire import Response
+from tallymark.source.probe import probe, server_version
 from worlds import COMMAND, PROJECT, environment, open_world, tallymark, until
 
 COMMON = {"--json", "--config", "--verbose", "--quiet"}
@@ -97,6 +100,7 @@ def test_sync_json_has_every_key_of_the_contract_and_adds_up(synced):
         (("doctor",), {"findings"}),
         (("config", "show"), {"settings"}),
         (("init",), {"written"}),
+        (("completion", "bash"), {"shell", "script"}),
         (("demo", "--traces", "30"), {"first_sync", "second_sync", "late_sync", "customers", "explain", "problems"}),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
@@ -121,6 +125,29 @@ def test_sandbox_says_where_it_is_in_one_line_and_stops_on_a_signal(tmp_path):
 
         assert child.wait(30) == 0
     assert (ready["traces"], ready["public_key"]) == (5, "pk-lf-sandbox")
+
+
+@pytest.mark.parametrize(
+    ("generation", "major", "lists_traces", "lists_observations"),
+    [("legacy", "3", True, False), ("dual", "4", True, True), ("events_only", "4", False, True)],
+)
+def test_sandbox_is_of_the_generation_that_is_asked_for(tmp_path, generation, major, lists_traces, lists_observations):
+    """`tallymark sandbox --generation` answers to the probe as a server of that generation does."""
+    ports = ["--port-langfuse", "0", "--port-stripe", "0"]
+    with subprocess.Popen(
+        [*COMMAND, "sandbox", "--json", *ports, "--generation", generation],
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+    ) as child:
+        ready = json.loads(child.stdout.readline())
+        clock = SystemClock()
+        client = LangfuseClient(ready["langfuse_url"], ready["public_key"], ready["secret_key"], clock)
+        with contextlib.closing(client):
+            found = probe(client, server_version(client), clock.now_us())
+        child.terminate()
+
+        assert child.wait(30) == 0
+    assert (found.version.split(".")[0], found.traces, found.observations) == (major, lists_traces, lists_observations)
 
 
 # ---- exit statuses, each from a real cause
@@ -189,6 +216,7 @@ def test_exit_2_when_the_meter_is_not_right(tmp_path, plant, words):
         ("sync", "--trace", "there-is-none"),
         ("explain", "there-is-none"),
         ("usage", "--by", "colour"),
+        ("sandbox", "--generation", "observations"),
         ("demo", "--traces", "0"),
         ("init", "--config", "there-is-none/tallymark.toml"),
         ("no-such-command",),
@@ -202,6 +230,25 @@ def test_exit_2_for_a_wrong_command_line(synced, arguments):
     assert (ended.status, ended.out) == (2, "")
     assert "Traceback" not in ended.err
     assert ended.err.strip()
+
+
+@pytest.mark.parametrize("command", ["sync", "backfill", "usage"])
+def test_exit_2_for_a_range_that_ends_before_it_begins(tmp_path, command):
+    """It would read nothing and look as if there were nothing; both ends are named, and nothing is read or written."""
+    with open_world(tmp_path) as world:
+        ended = world.run(command, "--json", "--from", "2026-11-02", "--to", "2026-11-01")
+
+        assert (ended.status, ended.json["exit_status"]) == (2, 2)
+        assert all(word in ended.err for word in ("--from", "--to", "2026-11-02", "2026-11-01", "before"))
+        assert (world.stripe.counts(), world.langfuse.counts(), world.ledger.exists()) == ({}, {}, False)
+
+
+def test_exit_2_for_a_backfill_that_ends_before_its_35_days_begin(tmp_path):
+    """Where `--from` is not given it is 35 days ago, and the message says so by its date."""
+    with open_world(tmp_path) as world:
+        ended = world.run("backfill", "--to", "60d")
+
+        assert (ended.status, "--from" in ended.err, world.ledger.exists()) == (2, True, False)
 
 
 @pytest.mark.parametrize("arguments", [("explain", "there-is-none"), ("sync", "--frm", "7d"), ("usage", "--by", "x")])
@@ -246,9 +293,11 @@ def test_exit_3_when_something_else_than_langfuse_answers(patient):
 
 
 def test_doctor_says_that_langfuse_cannot_be_reached(patient):
-    """And goes on with the other checks."""
-    findings = patient["unreachable doctor"].end().json["findings"]
+    """And goes on with the other checks; the exit status is that of a sync which cannot reach it."""
+    ended = patient["unreachable doctor"].end()
 
+    findings = ended.json["findings"]
+    assert ended.status == 3
     problems = [finding["check"] for finding in findings if finding["status"] == "problem"]
     assert problems == ["langfuse default"]
     assert {"stripe", "ledger"} <= {finding["check"] for finding in findings}
@@ -350,7 +399,7 @@ def test_help_names_every_option_and_says_what_it_does(tmp_path, words, command)
     assert command.help
     assert [option.name for option in options if not option.help] == []
     assert [option.name for option in options if option.opts[0] not in ended.out] == []
-    assert words == ("completion",) or {name for option in options for name in option.opts} >= COMMON
+    assert {name for option in options for name in option.opts} >= COMMON
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["sync", "--help"], ["--version"]], ids=" ".join)

@@ -6,6 +6,7 @@ import pytest
 
 from tallymark.clock import SystemClock
 from tallymark.core.clock import SECOND_US
+from tallymark.flows.doctor import Finding, worst
 from tallymark.sandbox.langfuse import SandboxLangfuse
 from tallymark.sandbox.stripe import SandboxStripe
 from tallymark.sandbox.wire import Response
@@ -13,6 +14,8 @@ from worlds import open_world
 
 NOTHING = {}
 WRONG_KEY = "sk_test_of_somebody_else"
+# Nothing listens on the discard port of loopback.
+NOWHERE = "http://127.0.0.1:9"
 
 
 class Around:
@@ -80,27 +83,27 @@ def test_all_is_well(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "check", "words"),
+    ("settings", "check", "words", "expected_status"),
     [
-        ({"LANGFUSE_SECRET_KEY": None}, "langfuse default", "LANGFUSE_SECRET_KEY"),
-        ({"LANGFUSE_SECRET_KEY": WRONG_KEY}, "langfuse default", "LANGFUSE_SECRET_KEY"),
-        ({"BILLING_STRIPE_SECRET_KEY": None}, "stripe", "BILLING_STRIPE_SECRET_KEY"),
-        ({"BILLING_STRIPE_SECRET_KEY": WRONG_KEY}, "stripe", "BILLING_STRIPE_SECRET_KEY"),
-        ({"BILLING_METER_EVENT_NAME": "tokens"}, "stripe", "no meter of the event name 'tokens'"),
-        ({"BILLING_STRIPE_CREDITS_METER_ID": "mtr_other"}, "stripe", "BILLING_STRIPE_CREDITS_METER_ID"),
-        ({"STRIPE_API_BASE": "http://127.0.0.1:9"}, "stripe", "STRIPE_API_BASE"),
-        ({"BILLING_DEFAULT_STRIPE_CUSTOMER_ID": "cus_nobody"}, "customers", "cus_nobody"),
-        ({"BILLING_LEDGER_URL": "sqlite:////dev/null/ledger.sqlite3"}, "ledger", "ledger"),
+        ({"LANGFUSE_SECRET_KEY": None}, "langfuse default", "LANGFUSE_SECRET_KEY", 2),
+        ({"LANGFUSE_SECRET_KEY": WRONG_KEY}, "langfuse default", "LANGFUSE_SECRET_KEY", 2),
+        ({"BILLING_STRIPE_SECRET_KEY": None}, "stripe", "BILLING_STRIPE_SECRET_KEY", 2),
+        ({"BILLING_STRIPE_SECRET_KEY": WRONG_KEY}, "stripe", "BILLING_STRIPE_SECRET_KEY", 2),
+        ({"BILLING_METER_EVENT_NAME": "tokens"}, "stripe", "no meter of the event name 'tokens'", 2),
+        ({"BILLING_STRIPE_CREDITS_METER_ID": "mtr_other"}, "stripe", "BILLING_STRIPE_CREDITS_METER_ID", 2),
+        ({"STRIPE_API_BASE": NOWHERE}, "stripe", "STRIPE_API_BASE", 3),
+        ({"BILLING_DEFAULT_STRIPE_CUSTOMER_ID": "cus_nobody"}, "customers", "cus_nobody", 2),
+        ({"BILLING_LEDGER_URL": "sqlite:////dev/null/ledger.sqlite3"}, "ledger", "ledger", 4),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_wrong_setting_is_named(tmp_path, settings, check, words):
-    """One problem was planted, and one is found."""
+def test_a_wrong_setting_is_named(tmp_path, settings, check, words, expected_status):
+    """One problem was planted, and one is found; the exit status is the one that a sync would end with."""
     with open_world(tmp_path, stripe=stripe_with({}, any_customer=False)) as world:
         status, findings = findings_of(world, **settings)
 
         problems = [(found, detail) for found, verdict, detail in findings if verdict == "problem"]
-        assert (status, [found for found, _ in problems]) == (2, [check])
+        assert (status, [found for found, _ in problems]) == (expected_status, [check])
         assert words in problems[0][1]
 
 
@@ -130,6 +133,37 @@ def test_a_wrong_server_is_found(tmp_path, services, check, words):
         problems = [(found, detail) for found, verdict, detail in findings if verdict == "problem"]
         assert (status, [found for found, _ in problems]) == (2, [check]), findings
         assert words in problems[0][1]
+
+
+@pytest.mark.parametrize(("generation", "verdict"), [("legacy", "ok"), ("events_only", "warning")])
+def test_tag_filtering_is_told(tmp_path, generation, verdict):
+    """Where the server cannot be asked by tag, it saves nothing and skips untagged traces: a warning."""
+    langfuse = SandboxLangfuse(clock=SystemClock(), generation=generation)
+    with open_world(tmp_path, langfuse=langfuse) as world:
+        status, findings = findings_of(world, BILLING_USE_TAG_FILTERING="true")
+
+        told = [(found, detail) for _, found, detail in findings if "tag filtering is on" in detail]
+        assert (status, [found for found, _ in told]) == (0, [verdict])
+        assert "without billing:pending" in told[0][1]
+        assert not [detail for *_, detail in findings_of(world)[1] if "filtering" in detail]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"), [((), 0), ((0, 0), 0), ((0, 3), 3), ((3, 4), 4), ((3, 0, 2), 2), ((4, 2), 2)]
+)
+def test_of_several_problems_the_one_to_mend_decides_the_exit_status(statuses, expected):
+    """A service that cannot be reached may come back by itself; a wrong setting does not go away."""
+    findings = [Finding("check", "problem" if status else "ok", "", status) for status in statuses]
+
+    assert worst(findings) == expected
+
+
+def test_json_says_of_each_finding_what_it_makes_of_the_exit_status(tmp_path):
+    """Whoever scripts can tell an outage from a setting, finding by finding."""
+    with open_world(tmp_path) as world:
+        ended = world.run("doctor", "--json", STRIPE_API_BASE=NOWHERE)
+
+        assert {(row["status"], row["exit_status"]) for row in ended.json["findings"]} == {("ok", 0), ("problem", 3)}
 
 
 def test_people_get_a_table(tmp_path):

@@ -11,7 +11,10 @@ from decimal import Decimal
 
 import pytest
 
+from builders import PROJECT, ingested
 from tallymark.clock import SystemClock
+from tallymark.core.clock import HOUR_US
+from tallymark.sandbox.langfuse import SandboxLangfuse
 from tallymark.sandbox.stripe import SandboxStripe
 from worlds import COMMAND, CREDIT_MICROS, environment, open_world
 
@@ -92,6 +95,23 @@ def test_explain_tells_the_way_from_usage_to_mark(world):
     assert found["entries"][0]["meter_event"]["attempts"][0]["outcome"] == "accepted"
     assert found["mark"]["state"] == "written"
     assert all(word in text for word in (trace_id, told.customer, "USD", "meter event", "accepted", "mark: written"))
+
+
+def test_explain_says_only_what_is_known_of_each_unit(tmp_path):
+    """Of an observation the time is not measured, and a span has neither cost nor tokens: no word of them."""
+    langfuse = SandboxLangfuse(clock=SystemClock(), generation="events_only")
+    at_us = SystemClock().now_us() - HOUR_US
+    trace, [generation] = ingested("one", at_us=at_us)
+    span = {"id": "one-span", "startTime": generation["startTime"], "endTime": generation["endTime"]}
+    langfuse.put_trace(PROJECT, trace, [generation, span])
+    with open_world(tmp_path, langfuse=langfuse) as world:
+        assert world.run("sync").status == 0
+        text = world.run("explain", "one").out
+
+    units = [line.strip() for line in text.splitlines() if "usage of" in line]
+    assert "usage of one-generation: 0.01 USD, 120 tokens, model house-model" in units
+    assert "usage of one-span: nothing is known" in units
+    assert "None" not in text
 
 
 def test_plain_lines_where_nobody_watches(world):

@@ -6,7 +6,7 @@ Issue 3, "Adoption": marked by tallymark whose ledger was lost, or by another sc
 import pytest
 from observation_services import observation, post, send_cost
 
-from builders import CREDITS_OF_A_TRACE, NOW_US, PROJECT
+from builders import CREDITS_OF_A_TRACE, NOW_US, PROJECT, ingested
 from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, format_time
 from tallymark.sandbox.langfuse import SandboxLangfuse
 
@@ -158,13 +158,46 @@ def test_other_scores_mark_nothing(changes, fill, score, run, stripe):
     assert stripe.tally() == {("cus_1", "credits"): TRACES * CREDITS_OF_A_TRACE}
 
 
-def test_a_score_on_an_observation_is_no_mark(fill, score, run, langfuse, stripe):
+def test_a_score_on_an_observation_is_no_mark(fill, score, run, stripe):
     """Only a score on the trace says that all of it was billed, whatever id the observation has."""
-    langfuse.set_generation("events_only")
     for trace_id in fill():
         score(trace_id, observationId=trace_id)
 
-    assert (run().adopted, stripe.tally()) == (0, {("cus_1", "credits"): TRACES * CREDITS_OF_A_TRACE})
+    summary = run()
+
+    assert (summary.adopted, summary.processed) == (0, TRACES)
+    assert stripe.tally() == {("cus_1", "credits"): TRACES * CREDITS_OF_A_TRACE}
+
+
+def test_a_trace_with_both_scores_is_marked(fill, score, run, stripe):
+    """A score on an observation beside the trace's own takes nothing from it."""
+    for trace_id in fill():
+        score(trace_id, id=f"part-{trace_id}", observationId="o1")
+        score(trace_id)
+    for trace_id in fill("part", customer="cus_2"):
+        score(trace_id, observationId="o1")
+
+    assert billed_then_nothing(run(), new=TRACES)
+    assert stripe.tally() == {("cus_2", "credits"): TRACES * CREDITS_OF_A_TRACE}
+
+
+@pytest.mark.parametrize("trace_id", ["a,b", "a&b=c d", "x" * 700, "\u00e9"])
+def test_a_score_on_a_trace_of_an_unusual_id_is_a_mark(trace_id, put, score, run, stripe):
+    """Ids are the application's: with a comma, which a list of ids cannot hold, or longer than a URL likes."""
+    put(trace_id)
+    score(trace_id)
+
+    assert (run().adopted, stripe.tally()) == (1, {})
+
+
+def test_scores_of_a_server_that_cannot_tell_whose_they_are_are_believed(clock, serving, run, settings, stripe):
+    """Before 3.179 there is no list to ask: nothing is billed that may have been billed before."""
+    old = SandboxLangfuse(clock=clock, version="3.150.0")
+    old.put_trace(PROJECT, *ingested("t1"))
+    body = {"id": "s1", "traceId": "t1", "observationId": "o1", "name": "billing_status", "value": "processed"}
+    assert post(old, "scores", body).status == 200
+
+    assert (run(settings(read_from=old)).adopted, stripe.tally()) == (1, {})
 
 
 def test_many_scores_are_read_to_the_end(put, score, run, stripe):

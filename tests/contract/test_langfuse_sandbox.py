@@ -110,6 +110,18 @@ def test_a_window_with_too_many_rows_is_refused() -> None:
     assert client.listed(fromTimestamp="2026-11-20T00:00:00Z", toTimestamp="2026-11-20T02:00:00Z") == ["t1", "t0"]
 
 
+def test_a_window_of_observations_with_too_many_rows_is_refused() -> None:
+    """The same 422, counted from the cursor on; traces asked for by id count with their own rows."""
+    client = Client(generation="events_only", resource_error_rows=2)
+    for hour in range(4):
+        client.put(f"t{hour}", f"2026-11-20T0{hour}:00:00Z")
+    answer = client.send("GET", "v2/observations", fromStartTime="2026-11-20T00:00:00Z")
+    assert (answer.status, json.loads(answer.body)["error"]) == (422, "Request timed out")
+    assert client.pages(fromStartTime="2026-11-20T02:00:00Z") == [["t-t3", "t-t2"]]
+    assert client.pages(fromStartTime="2026-11-20T02:00:00Z", limit=1) == [["t-t3"], ["t-t2"], []]
+    assert client.pages(traceId="t0") == [["t-t0"]]
+
+
 def test_equal_timestamps_change_places_when_asked_to() -> None:
     """Pages of unstable ties repeat and miss traces, the same way for the same seed (observed item 10)."""
     runs = []

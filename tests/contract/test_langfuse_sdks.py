@@ -45,6 +45,10 @@ def server(sandbox: SandboxLangfuse) -> Iterator[Server]:
 
 def run_sdk(version: str, server: Server, script: str) -> Any:
     """Run a client script in the SDK's own environment, as a process of its own; what it read before and after."""
+    skipped = ROOT / ".venvs" / f"langfuse-{version}" / "skipped"
+    if skipped.exists():
+        # Only scripts/setup-sdks writes it, where no Python can run this version; a missing environment is a failure.
+        pytest.skip(skipped.read_text("utf-8").strip())
     python = ROOT / ".venvs" / f"langfuse-{version}" / "bin" / "python"
     assert python.exists(), f"langfuse {version} is not installed: run scripts/setup-sdks"
     environment = {
@@ -79,6 +83,21 @@ def test_sdk_traces_marks_and_reads(version: str, sandbox: SandboxLangfuse, serv
     assert after["scores"] == [["billing_status", "processed"]]
     assert {"llm": 0.0075, "own": 0.3}.items() <= dict(after["observations"]).items()
     assert before["signed_in"]
+
+
+def test_a_version_is_skipped_only_where_setup_said_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
+    """An environment that is just missing fails; the reason of a skip is the one that scripts/setup-sdks gave."""
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    with pytest.raises(AssertionError, match=r"run scripts/setup-sdks"):
+        run_sdk("2.60.10", server, "langfuse_v2.py")
+
+    environment = tmp_path / ".venvs" / "langfuse-2.60.10"
+    environment.mkdir(parents=True)
+    (environment / "skipped").write_text("it does not run\n")
+    with pytest.raises(pytest.skip.Exception, match=r"^it does not run$"):
+        run_sdk("2.60.10", server, "langfuse_v2.py")
 
 
 @pytest.mark.parametrize("generation", ["dual", "events_only"])

@@ -78,6 +78,26 @@ def test_the_checks_in_memory_still_run(put, run, settings, langfuse):
     assert (summary.processed, summary.skipped["filtered"], summary.skipped["already_processed"]) == (1, 1, 1)
 
 
+@pytest.mark.parametrize("generation", ["legacy", "events_only"])
+def test_a_run_says_what_it_read_and_left_out(generation, put, run, settings, langfuse, stripe, caplog):
+    """Observations cannot be asked by tag: what is skipped as filtered was read, and the run says how much it was."""
+    langfuse.set_generation(generation)
+    put("tagged")
+    put("untagged", tags=[])
+    put("another", tags=["chat"])
+
+    summary = run(settings(**FILTERED))
+
+    left_out = {"legacy": 0, "events_only": 2}[generation]
+    assert (summary.processed, summary.skipped["filtered"]) == (1, left_out)
+    said = [record.getMessage() for record in caplog.records if "filtering" in record.getMessage()]
+    assert len(said) == bool(left_out)
+    assert all("2 of 3 traces carried no tag billing:pending and were not billed" in one for one in said)
+    caplog.clear()
+    assert (run().processed, stripe.tally()) == (2, {("cus_1", "credits"): 3 * CREDITS_OF_A_TRACE})
+    assert "not billed" not in caplog.text
+
+
 def test_one_trace_by_name_is_read_whatever_its_tags(put, run, settings):
     """--trace is a person's word."""
     put("t1", tags=[])

@@ -1,11 +1,11 @@
 """From Langfuse 3 to 4 and back: no trace is billed twice, and what came late is billed all the same."""
 
 import pytest
-from observation_services import OBSERVATIONS, send_cost
+from observation_services import OBSERVATIONS, post, send_cost
 
 from builders import CREDIT_MICROS, CREDITS_OF_A_TRACE, NOW_US, PROJECT, ingested
 from tallymark import config
-from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US
+from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, format_time
 from tallymark.errors import WrongMode
 from tallymark.sandbox.langfuse import SandboxLangfuse
 from tallymark.sandbox.langfuse.records import Project
@@ -206,6 +206,38 @@ def test_the_same_version_in_another_mode_is_noticed(put, langfuse, run, stripe)
     assert stripe.tally() == {("cus_1", "credits"): 500, ("cus_2", "credits"): 500}
 
 
+@pytest.mark.parametrize("sent_seconds_late", [0, 600, 3600])
+def test_from_events_only_to_dual_nothing_is_lost(sent_seconds_late, put, langfuse, run, clock, stripe):
+    """The same version in another mode: observations are read on. They are complete, and what the ingestion API sends
+    is 11 minutes late there: the settle delay and the overlap cover that, also for what was sent late itself.
+    """
+    langfuse.set_generation("events_only")
+    put("t1")
+    assert run().source == "observations"
+    langfuse.set_generation("dual")
+    trace, [generation] = ingested("t2", at_us=clock.now_us(), customer="cus_2")
+    _run_every_five_minutes(run, clock, sent_seconds_late)
+    bodies = {"trace-create": trace, "generation-create": {**generation, "traceId": "t2"}}
+    batch = [
+        {"id": kind, "type": kind, "timestamp": format_time(clock.now_us()), "body": body}
+        for kind, body in bodies.items()
+    ]
+    assert post(langfuse, "ingestion", {"batch": batch}).status == 207
+
+    last = _run_every_five_minutes(run, clock, 1800)
+
+    assert last.source == "observations"
+    assert stripe.tally() == {("cus_1", "credits"): 500, ("cus_2", "credits"): 500}
+
+
+def _run_every_five_minutes(run, clock, seconds):
+    summary = run()
+    for _ in range(0, seconds, 300):
+        clock.advance(300)
+        summary = run()
+    return summary
+
+
 def test_a_trace_that_was_held_on_version_3_can_be_billed_on_version_4(put, langfuse, run, settings, stripe):
     """Held traces are read again when the settings change, through whatever generation there is."""
     put("t1", customer=None, minutes_ago=3 * 24 * 60)
@@ -262,6 +294,10 @@ def test_a_mode_that_changes_in_the_middle_of_a_run_is_read_on_with(pages, put, 
     summary = run(settings(read_from=Flipping(langfuse, "events_only", pages, TRACES)))
 
     assert (summary.fetched, summary.processed) == (350, 350)
+    reason = "the server no longer lists traces (events_only)"
+    assert (summary.source, summary.server_version) == ("observations", "4.16.0")
+    assert summary.source_reason == f"the mode changed during the run: {reason}"
+    assert run(settings(read_from=langfuse)).source_reason == reason
     assert stripe.tally() == {("cus_1", "credits"): 350 * CREDITS_OF_A_TRACE}
     assert run(full=True).processed == 0
 
@@ -276,6 +312,8 @@ def test_a_mode_that_changes_back_in_the_middle_of_a_run(put, langfuse, run, set
     summary = run(settings(read_from=Flipping(langfuse, "legacy", 2, OBSERVATIONS)))
 
     assert summary.processed == 1200
+    assert (summary.source, summary.server_version) == ("traces", "3.225.4")
+    assert summary.source_reason == "the mode changed during the run: the trace list can be read"
     assert stripe.tally() == {("cus_1", "credits"): 1200 * CREDITS_OF_A_TRACE}
 
 

@@ -12,6 +12,7 @@ EVENT_CREDITS_MAX = 999_999_999_999_999
 
 # Wide enough that no product of a cost (12 decimals), a margin and a price is rounded before `round_to_micros`.
 EXACT = Context(prec=60)
+_MICROS = Decimal(MICROS_PER_CREDIT)
 
 
 def round_to_micros(exact_credits: Decimal) -> int:
@@ -21,8 +22,7 @@ def round_to_micros(exact_credits: Decimal) -> int:
     """
     if not exact_credits.is_finite():
         raise ValueError(f"{exact_credits} is not an amount of credits")
-    micros = EXACT.multiply(exact_credits, Decimal(MICROS_PER_CREDIT))
-    return int(micros.to_integral_value(rounding=ROUND_HALF_EVEN))
+    return int(EXACT.multiply(exact_credits, _MICROS).to_integral_value(ROUND_HALF_EVEN))
 
 
 def format_micros(amount_micros: int) -> str:

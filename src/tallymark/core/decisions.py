@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+from json.encoder import encode_basestring as _quoted
 
 from .types import Customer, Rated, Trace
 
@@ -30,7 +30,7 @@ class MarkState(StrEnum):
     WRITTEN = "written"
 
 
-MARK_ATTRIBUTES = ("billing_status", "meter_event_id")
+MARK_ATTRIBUTES = frozenset({"billing_status", "meter_event_id"})
 """Metadata that tallymark itself writes."""
 
 TraceKey = tuple[str, str]
@@ -115,13 +115,10 @@ class Decision:
         return not self.result_before
 
 
-_dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
 def attributes_text(trace: Trace) -> str:
     """What rating reads from a trace's metadata, as JSON text; our own marks are no part of it."""
-    kept = {key: value for key, value in sorted(trace.attributes.items()) if key not in MARK_ATTRIBUTES}
-    return _dump(kept)
+    kept = sorted(trace.attributes.keys() - MARK_ATTRIBUTES)
+    return f"{{{','.join([f'{_quoted(key)}:{_quoted(trace.attributes[key])}' for key in kept])}}}"
 
 
 def key_of(trace: Trace) -> TraceKey:

@@ -96,9 +96,13 @@ class Component:
 
 @dataclass(slots=True)
 class Rated:
-    """What a trace is worth under one dated rule of a rate card. No component has a negative amount."""
+    """What a trace is worth under one dated rule of a rate card. No component has a negative amount.
+
+    `credits` is the exact sum of the components.
+    """
 
     components: tuple[Component, ...]
+    credits: Decimal
     margin: Decimal
     card_digest: str
 

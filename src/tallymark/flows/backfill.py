@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from ..clock import SystemClock
 from ..config import Config
 from ..core.clock import DAY_US, SECOND_US, Clock, format_time
 from ..core.credits import format_micros
@@ -14,11 +15,13 @@ from ..core.decisions import PROCESSED
 from ..core.types import HELD, SKIPPED
 from ..core.windows import STRIPE_AGE_MAX_US
 from ..ledger import Ledger
-from ..ledger.ledger import Coverage, RunRef
+from ..ledger.ledger import Coverage
+from ..ledger.rows import RunRef
 from ..marks.langfuse import Mark
 from .collect import Collected, range_of
 from .mark import KEPT
 from .progress import Progress, quiet
+from .ranges import check_range
 from .read import choose_generation, choose_known, collect_span, style_of
 from .stations import Project, Stations, open_stations
 from .summary import Requests, count_reasons, zeros
@@ -68,9 +71,10 @@ def backfill(
     Sends nothing to the meter: the next sync does. Stopped half-way, it goes on where it was when run again with the
     same range. Raises ConfigError, RemoteError or LedgerError.
     """
+    clock = clock or SystemClock()
+    start_us = from_us if from_us is not None else clock.now_us() - STRIPE_AGE_MAX_US
+    check_range(start_us, to_us)
     with open_stations(config, dry_run=dry_run, clock=clock) as stations:
-        now_us = stations.clock.now_us()
-        start_us = from_us if from_us is not None else now_us - STRIPE_AGE_MAX_US
         return _run(stations, start_us, to_us, dry_run, progress)
 
 

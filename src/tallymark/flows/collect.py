@@ -11,12 +11,13 @@ from ..core.decisions import Decision, Known, Outcome, TraceKey, key_of
 from ..core.types import Reason, Trace
 from ..core.windows import FUTURE_TOLERANCE_US
 from ..ledger import Ledger
-from ..ledger.ledger import Coverage, RunRef
+from ..ledger.ledger import Coverage
+from ..ledger.rows import RunRef
 from ..source.rows import Page
 from ..source.traces import Lookup, TracesSource
 from .decide import Decider
 from .progress import Progress
-from .read_ahead import read_ahead
+from .read_ahead import batches, read_ahead
 
 BATCH_PAGES = 32
 REVISIT_ROWS = 100
@@ -92,7 +93,7 @@ def collect(
     """Read a range, decide every trace in it, and record each batch in one transaction with its coverage."""
     lookup = source.lookup(span.from_us, span.to_us, span.future_us)
     pages = read_ahead(source.read(span.from_us, span.to_us, decider.only_pending, span.future_us))
-    for batch in _batches(pages):
+    for batch in batches(pages, BATCH_PAGES):
         collected.rows += sum(page.rows for page in batch)
         traces = distinct(trace for page in batch for trace in page.traces if span.settles(trace))
         snapshot = ledger.snapshot(traces)
@@ -140,17 +141,6 @@ def _confirm_shrunk(source: TracesSource, ledger: Ledger, decider: Decider, run:
     collected.count(ledger.record(run, distinct(again), decider))
     decider.confirmed = set()
     decider.shrunk = {}
-
-
-def _batches(pages: Iterator[Page]) -> Iterator[list[Page]]:
-    batch: list[Page] = []
-    for page in pages:
-        batch.append(page)
-        if len(batch) == BATCH_PAGES:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def distinct(traces: Iterator[Trace] | Sequence[Trace]) -> list[Trace]:

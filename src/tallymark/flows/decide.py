@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Context, Decimal
 
-import msgspec
-
 from ..config import Config
 from ..core.clock import SECOND_US
 from ..core.credits import EXACT, round_to_micros
@@ -92,9 +90,11 @@ class Decider:
         if not trace.root_seen and customer.found_by == "default":
             detail = "its root observation, which may name the customer, has not arrived"
             return _ended(trace, known, Reason.NO_CUSTOMER, detail, rated, worth)
-        return self._charge(trace, customer, rated, amounts)
+        return self._charge(trace, customer, rated, amounts, worth)
 
-    def _charge(self, trace: Trace, customer: Customer, rated: Rated, amounts: Mapping[str, int]) -> Decision:
+    def _charge(
+        self, trace: Trace, customer: Customer, rated: Rated, amounts: Mapping[str, int], worth_micros: int
+    ) -> Decision:
         untagged = not trace.tags
         components = components_text(rated)
         entries = self._entries(trace, trace.timestamp_us, customer.customer_id, components, rated, amounts, "charge")
@@ -105,8 +105,8 @@ class Decider:
             MarkState.WAITING,
             customer=customer,
             rated=rated,
-            worth_micros=sum(amounts.values()),
-            billed_micros=sum(amounts.values()),
+            worth_micros=worth_micros,
+            billed_micros=worth_micros,
             components=components,
             entries=entries,
             untagged=untagged,
@@ -264,6 +264,8 @@ class Decider:
 
 def amounts_by_meter(rated: Rated, config: Config) -> dict[str, int]:
     """Micro-credits for each meter: components added exactly, rounded once per meter. Never empty."""
+    if not config.meters:
+        return {config.meter_event_name: round_to_micros(rated.credits)}
     exact: dict[str, Decimal] = {}
     for component in rated.components:
         meter = config.meter_for(component.name)
@@ -273,11 +275,12 @@ def amounts_by_meter(rated: Rated, config: Config) -> dict[str, int]:
 
 def components_text(rated: Rated) -> str:
     """The formula and exact amounts of a rating as JSON text, as the ledger keeps them."""
+    # Written out, since it is done for every trace: no name, number or formula holds a character to escape.
     parts = [
-        {"name": c.name, "credits": _text(c.credits), "cost_usd": _text(c.cost_usd), "formula": c.formula}
+        f'{{"name":"{c.name}","credits":"{_text(c.credits)}","cost_usd":"{_text(c.cost_usd)}","formula":"{c.formula}"}}'
         for c in rated.components
     ]
-    return msgspec.json.encode({"margin": str(rated.margin), "parts": parts}).decode()
+    return f'{{"margin":"{rated.margin}","parts":[{",".join(parts)}]}}'
 
 
 def _text(amount: Decimal) -> str:

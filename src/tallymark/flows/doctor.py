@@ -12,7 +12,7 @@ import msgspec
 from ..clock import SystemClock
 from ..config import Config, ProjectConfig, require_stripe
 from ..core.clock import SECOND_US, Clock, from_datetime
-from ..errors import ConfigError, TallymarkError
+from ..errors import ConfigError, LedgerError, RemoteError, TallymarkError
 from ..ledger import open_ledger
 from ..meter.stripe_events import StripeMeter
 from ..remote.langfuse import LangfuseClient
@@ -21,15 +21,21 @@ from .stations import open_client, open_meter
 
 CLOCK_SKEW_SECONDS_MAX = 60
 CUSTOMERS_SAMPLED = 5
+WORST_FIRST = (ConfigError.exit_status, LedgerError.exit_status, RemoteError.exit_status)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was checked. `status` is "ok", "warning" or "problem"."""
+    """One thing that was checked. `status` is "ok", "warning" or "problem"; `exit_status` is 0 but for a problem."""
 
     check: str
     status: str
     detail: str
+    exit_status: int = 0
+
+
+def _problem(check: str, detail: str, exit_status: int = ConfigError.exit_status) -> Finding:
+    return Finding(check, "problem", detail, exit_status)
 
 
 class _ProjectRow(msgspec.Struct):
@@ -53,8 +59,9 @@ def doctor(config: Config, clock: Clock | None = None) -> list[Finding]:
 
 
 def worst(findings: list[Finding]) -> int:
-    """The exit status: 2 if there is a problem, else 0."""
-    return 2 if any(finding.status == "problem" for finding in findings) else 0
+    """The exit status: of several problems the one that a person must mend, before the one that may pass by itself."""
+    found = {finding.exit_status for finding in findings}
+    return next((status for status in WORST_FIRST if status in found), 0)
 
 
 def _attempt(check: str, steps: Callable[[], Iterator[Finding]]) -> list[Finding]:
@@ -64,7 +71,7 @@ def _attempt(check: str, steps: Callable[[], Iterator[Finding]]) -> list[Finding
         for finding in steps():
             found.append(finding)
     except TallymarkError as error:
-        found.append(Finding(check, "problem", str(error)))
+        found.append(_problem(check, str(error), error.exit_status))
     return found
 
 
@@ -79,7 +86,7 @@ def _langfuse(config: Config, project: ProjectConfig, clock: Clock) -> list[Find
     check = f"langfuse {project.name}"
     if project.missing:
         names = " and ".join(project.missing)
-        return [Finding(check, "problem", f"no key; set {names} (Langfuse: project settings, API keys)")]
+        return [_problem(check, f"no key; set {names} (Langfuse: project settings, API keys)")]
     client = open_client(config, project, clock)
     with contextlib.closing(client):
         return _attempt(check, lambda: _langfuse_steps(check, config, client, clock))
@@ -95,15 +102,29 @@ def _langfuse_steps(check: str, config: Config, client: LangfuseClient, clock: C
     generation, reason = choose(found, config.source)
     yield Finding(check, "ok", f"read through {generation}, because {reason}")
     yield _marks(check, config, generation)
+    if config.use_tag_filtering:
+        yield _tag_filtering(check, generation)
 
 
 def _marks(check: str, config: Config, generation: str) -> Finding:
     by_score = config.marks == "score" or (config.marks == "auto" and generation == "observations")
     if config.marks == "tags" and generation == "observations":
-        return Finding(check, "problem", "this server takes marks by score only; set BILLING_MARKS to auto or score")
+        return _problem(check, "this server takes marks by score only; set BILLING_MARKS to auto or score")
     if by_score:
         return Finding(check, "ok", "marks: a score billing_status with a fixed id on every trace")
     return Finding(check, "ok", "marks: tag billing:processed and metadata; a score for bookmarked traces")
+
+
+def _tag_filtering(check: str, generation: str) -> Finding:
+    if generation == "traces":
+        told = "tag filtering is on: traces without billing:pending are not read; backfill says whether that is safe"
+        return Finding(check, "ok", told)
+    return Finding(
+        check,
+        "warning",
+        "tag filtering is on, but observations cannot be asked by tag: everything is read all the same, and traces "
+        "without billing:pending are skipped as filtered, unbilled; set BILLING_USE_TAG_FILTERING to false",
+    )
 
 
 def _clock(client: LangfuseClient, clock: Clock) -> Finding:
@@ -113,9 +134,7 @@ def _clock(client: LangfuseClient, clock: Clock) -> Finding:
         return Finding("clock", "warning", "the server names no time, so this machine's clock could not be compared")
     skew = abs(clock.now_us() - server_us) // SECOND_US
     if skew > CLOCK_SKEW_SECONDS_MAX:
-        return Finding(
-            "clock", "problem", f"this machine and {client.base_url} differ by {skew} s; set the clock (NTP)"
-        )
+        return _problem("clock", f"this machine and {client.base_url} differ by {skew} s; set the clock (NTP)")
     return Finding("clock", "ok", f"agrees with {client.base_url} to {skew} s")
 
 
@@ -123,7 +142,7 @@ def _stripe(config: Config, clock: Clock) -> list[Finding]:
     try:
         require_stripe(config)
     except ConfigError as error:
-        return [Finding("stripe", "problem", str(error))]
+        return [_problem("stripe", str(error))]
     meter = open_meter(config, clock)
     return _attempt("stripe", lambda: _stripe_steps(config, meter))
 
@@ -146,9 +165,7 @@ def _customers(config: Config, meter: StripeMeter) -> Iterator[Finding]:
         if meter.has_customer(customer):
             yield Finding("customers", "ok", f"{customer} exists in the mode of this key")
         else:
-            yield Finding(
-                "customers", "problem", f"Stripe does not know {customer} in the mode of this key; mend the mapping"
-            )
+            yield _problem("customers", f"Stripe does not know {customer} in the mode of this key; mend the mapping")
 
 
 def _ledger(config: Config) -> Iterator[Finding]:

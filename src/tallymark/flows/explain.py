@@ -11,6 +11,7 @@ import msgspec
 
 from ..core.clock import format_time
 from ..core.credits import format_micros
+from ..core.types import WHOLE_TRACE, Reason
 from ..errors import NotFound
 from ..ledger import Ledger
 
@@ -38,7 +39,7 @@ def _explain_one(ledger: Ledger, row: Any) -> dict[str, Any]:
         "detail": row["detail"],
         "customer": row["customer_id"],
         "customer_found_by": row["found_by"],
-        "units": [_unit(unit) for unit in ledger.query("units_of", **key)],
+        "units": [_whole_unit(row), *(_unit(unit) for unit in ledger.query("units_of", **key))],
         "rate_card": row["card_digest"],
         "margin": rating.get("margin"),
         "components": rating.get("parts", []),
@@ -50,8 +51,16 @@ def _explain_one(ledger: Ledger, row: Any) -> dict[str, Any]:
     }
 
 
+def _whole_unit(row: Any) -> dict[str, Any]:
+    """The trace as a whole: all of its usage, or through observations its duration."""
+    problem = row["detail"] if row["reason"] == Reason.UNRATED else None
+    whole = {"unit_id": WHOLE_TRACE, "cost_usd": row["cost_usd"], "duration_s": row["duration_s"]}
+    return {**whole, "tokens": None, "model": None, "problem": problem}
+
+
 def _unit(unit: Any) -> dict[str, Any]:
-    return {name: unit[name] for name in ("unit_id", "cost_usd", "duration_s", "tokens", "model", "problem")}
+    names = ("unit_id", "cost_usd", "tokens", "model", "problem")
+    return {**{name: unit[name] for name in names}, "duration_s": None}
 
 
 def _entry(ledger: Ledger, entry: Any) -> dict[str, Any]:

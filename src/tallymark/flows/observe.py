@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ..errors import TooMuch
 from ..ledger import Ledger
-from ..ledger.ledger import Coverage, RunRef
+from ..ledger.ledger import Coverage
+from ..ledger.rows import RunRef
 from ..ledger.staging import decide_staged, put_score_marks, stage
 from ..remote.langfuse import LangfuseClient
-from ..source.observations import ObservationPage, ObservationsSource
+from ..source.observations import ObservationPage, ObservationsSource, group
 from ..source.scores import marked_traces
+from ..source.windows import Windows
 from .collect import REVISIT_ROWS, Collected, Range
 from .decide import Decider
 from .progress import Progress, quiet
-from .read_ahead import read_ahead
+from .read_ahead import batches, read_ahead
 
-DECIDE_TRACES = 500
+STAGE_PAGES = 8
+DECIDE_TRACES = 2000
 
 
 def collect_observations(
@@ -30,14 +34,41 @@ def collect_observations(
     collected: Collected,
 ) -> None:
     """Read a range window by window, the oldest first; what a window said is decided before the next is read."""
-    for start_us, end_us in source.windows(span.from_us, min(span.to_us, span.settled_us)):
-        stage_pages(source.read(start_us, end_us), ledger, run, collected, progress)
-        decide_all(source, ledger, decider, run, collected)
+    settled = source.windows(span.from_us, min(span.to_us, span.settled_us))
+    for end_us in _decided_up_to(source, settled, ledger, decider, run, progress, collected):
         if coverage is not None:
             ledger.put_coverage(replace(coverage, to_us=max(coverage.from_us, min(end_us, coverage.to_us))))
-    if span.to_us > span.future_us:
-        stage_pages(source.read(span.future_us, span.to_us), ledger, run, collected, progress)
+    # Hardly any trace lies in the future, so one window asks for all of it.
+    ahead = Windows(span.future_us, span.to_us, max(span.to_us - span.future_us, 1))
+    for _ in _decided_up_to(source, ahead, ledger, decider, run, progress, collected):
+        pass
+
+
+def _decided_up_to(
+    source: ObservationsSource,
+    windows: Windows,
+    ledger: Ledger,
+    decider: Decider,
+    run: RunRef,
+    progress: Progress,
+    collected: Collected,
+) -> Iterator[int]:
+    """Read windows and decide what they said; the end of each, once it is decided.
+
+    One that is too much for the server is read again in smaller ones: what was staged of it stays, and is decided with
+    the first of them.
+    """
+    for start_us, end_us in windows:
+        unreadable = len(collected.unreadable)
+        try:
+            stage_pages(source.read(start_us, end_us), ledger, run, collected, progress)
+        except TooMuch:
+            windows.shrink()
+            # These rows come again.
+            del collected.unreadable[unreadable:]
+            continue
         decide_all(source, ledger, decider, run, collected)
+        yield end_us
 
 
 def collect_traces(
@@ -72,12 +103,13 @@ def stage_pages(
     *,
     complete: bool = False,
 ) -> None:
-    """Store pages as they come."""
-    for page in read_ahead(pages):
-        stage(ledger, run, page.readings, complete=complete)
-        collected.unreadable += page.unreadable
-        collected.rows += page.rows
-        collected.project_ids.update(reading.project_id for reading in page.readings)
+    """Store pages as they come, a few in one transaction."""
+    for batch in batches(read_ahead(pages), STAGE_PAGES):
+        readings = group(reading for page in batch for reading in page.readings)
+        stage(ledger, run, readings, complete=complete)
+        collected.unreadable += [problem for page in batch for problem in page.unreadable]
+        collected.rows += sum(page.rows for page in batch)
+        collected.project_ids.update(reading.project_id for reading in readings)
         progress("read", collected.rows, None)
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from ..core.clock import DAY_US
 from ..errors import ConfigError, NotFound, WrongMode
-from ..ledger.ledger import Coverage, RunRef
+from ..ledger.ledger import Coverage
+from ..ledger.rows import RunRef
 from ..ledger.staging import owe_lost_score_marks
 from ..source.observations import ObservationsSource
 from ..source.probe import choose, is_v3, probe, server_version

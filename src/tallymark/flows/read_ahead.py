@@ -11,6 +11,23 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+def batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    """Yield the items in lists of `size`; the last may be shorter, also when an error ends the items."""
+    batch: list[T] = []
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except Exception:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
+
+
 def read_ahead(items: Iterator[T], depth: int = 32) -> Iterator[T]:
     """Yield the items of an iterator that runs in a thread, at most `depth` ahead. Its errors are raised here."""
     fetched: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(depth)

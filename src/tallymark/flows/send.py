@@ -16,7 +16,7 @@ from ..core.clock import SECOND_US, Clock
 from ..core.states import Answer, Claim, MeterOutcome
 from ..errors import KeyRefused
 from ..ledger import Ledger
-from ..ledger.ledger import RunRef
+from ..ledger.rows import RunRef
 from .progress import Progress
 
 GATHER_BUCKETS = 500

@@ -6,20 +6,23 @@ import logging
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..config import Config
 from ..core.clock import DAY_US, SECOND_US, Clock, format_time
 from ..core.credits import format_micros
 from ..core.ids import digest
 from ..core.states import Answer
+from ..core.types import Reason
 from ..errors import NotFound, WrongMode
-from ..ledger.ledger import Coverage, RunRef
+from ..ledger.ledger import Coverage
+from ..ledger.rows import RunRef
 from ..rating.cards import card_text
 from .collect import Collected, Range, range_of
 from .decide import Decider
 from .mark import Marked, mark
 from .progress import Progress, quiet
+from .ranges import check_range
 from .read import Chosen, choose_generation, choose_known, collect_span, collect_trace, style_of
 from .send import Sent, send
 from .stations import Project, Stations, open_stations
@@ -58,6 +61,7 @@ def sync(
     `from_us` and `to_us` are microseconds since 1970. A dry run writes nothing anywhere.
     Raises ConfigError, RemoteError or LedgerError; whatever was recorded before stays, and the next run goes on.
     """
+    check_range(from_us, to_us)
     only_pending = config.use_tag_filtering if use_tag_filtering is None else use_tag_filtering
     request = Request(trace_id, from_us, to_us, full, only_pending and trace_id is None)
     with open_stations(config, dry_run=dry_run, clock=clock) as stations:
@@ -69,17 +73,19 @@ def _run(stations: Stations, request: Request, dry_run: bool, progress: Progress
     run = start_run(stations, "sync")
     spans = {project.source_key: _span(stations, project, request, run.now_us) for project in stations.projects}
     chosen = {project.source_key: choose_generation(stations, project) for project in stations.projects}
-    summary = _first_summary(run, spans, list(chosen.values()), dry_run)
-    collected = [
+    read = [
         _collect(stations, project, request, run, spans[project.source_key], chosen[project.source_key], progress)
         for project in stations.projects
     ]
+    collected = [each for _, each in read]
+    summary = _first_summary(run, spans, [through for through, _ in read], dry_run)
     _require_found(request, collected)
     sent = send(stations.ledger, stations.meter, run, stations.clock, progress)
     marked = [mark_project(stations, project, progress) for project in stations.projects]
     _fill(summary, stations, run, collected, sent, marked)
     stations.ledger.finish_run(run.run_id, summary.encode(), stations.clock.now_us())
     _log_untagged(summary)
+    _log_filtered(summary)
     return summary
 
 
@@ -162,8 +168,11 @@ def _collect(
     span: Range,
     chosen: Chosen,
     progress: Progress,
-) -> Collected:
-    """Read one project. A server whose mode changes on the way is read on through its other generation."""
+) -> tuple[Chosen, Collected]:
+    """Read one project: what it was read through in the end, and what was found.
+
+    A server whose mode changes on the way is read on through its other generation.
+    """
     collected = Collected()
     try:
         _read(stations, project, request, run, span, chosen, progress, collected)
@@ -172,9 +181,10 @@ def _collect(
         if again.generation == chosen.generation:
             raise
         log.warning("%s changed its mode: reading on through %s", project.client.base_url, again.generation)
-        _read(stations, project, request, run, span, again, progress, collected)
+        chosen = replace(again, reason=f"the mode changed during the run: {again.reason}")
+        _read(stations, project, request, run, span, chosen, progress, collected)
     remember_project(stations, project, collected)
-    return collected
+    return chosen, collected
 
 
 def _read(
@@ -281,4 +291,15 @@ def _log_untagged(summary: SyncSummary) -> None:
             summary.untagged,
             summary.fetched,
             share,
+        )
+
+
+def _log_filtered(summary: SyncSummary) -> None:
+    """Where the server cannot be asked by tag, what tag filtering leaves out is read and can be told."""
+    if filtered := summary.skipped[Reason.FILTERED]:
+        log.warning(
+            "tag filtering is on: %d of %d traces carried no tag billing:pending and were not billed (skipped as "
+            "filtered). Switch it off where a server is read through observations; it saves no request there.",
+            filtered,
+            summary.fetched,
         )

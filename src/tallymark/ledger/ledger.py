@@ -19,13 +19,14 @@ import msgspec
 
 from ..core.clock import SECOND_US
 from ..core.credits import split_whole_credits
-from ..core.decisions import Decision, Known, NewEntry, TraceKey, attributes_text, key_of
+from ..core.decisions import Decision, Known, TraceKey, key_of
 from ..core.ids import idempotency_key, meter_event_id
 from ..core.states import STATE_AFTER, Answer, Claim, MeterOutcome, State, retry_delay_us
-from ..core.types import Trace, Unit
+from ..core.types import Trace
 from ..core.windows import STRIPE_PROMISE_MARGIN_US, STRIPE_PROMISE_US
 from ..errors import ConfigError, LedgerError
-from . import owner
+from . import owner, rows
+from .rows import RunRef
 from .sqlite import SqliteDatabase
 
 CLAIM_SECONDS = 60
@@ -51,15 +52,6 @@ class Coverage:
     purpose: str
     from_us: int
     to_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class RunRef:
-    """The run that writes, and when."""
-
-    run_id: str
-    now_us: int
-    decision_digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +107,7 @@ class Ledger:
             database.migrate()
             self._make_id()
         else:
-            database.version()
+            database.require_current()
 
     def _make_id(self) -> None:
         with self._db.transaction():
@@ -224,28 +216,25 @@ class Ledger:
                 self._put_coverage_txn(coverage)
         return decisions
 
-    def store_txn(self, run: RunRef, decisions: Sequence[Decision], *, with_units: bool = True) -> None:
-        """Store decisions inside the caller's transaction; `with_units` unless their units are stored already."""
+    def store_txn(self, run: RunRef, decisions: Sequence[Decision]) -> None:
+        """Store decisions inside the caller's transaction."""
         changed = [decision for decision in decisions if decision.worth_micros is not None]
-        self._db.write_many("put_trace", [_trace_values(run, decision) for decision in changed])
-        self._db.write_many("put_unit", [_whole_unit(run, d) for d in changed if with_units])
-        self._db.write_many("touch_trace", [_touch_values(run, d) for d in decisions if d.worth_micros is None])
-        self._db.write_many("append_entry", [values for d in changed for values in self._entries_txn(run, d)])
+        self._db.write_many("put_trace", [rows.put_trace(run, decision) for decision in changed])
+        self._db.write_many("touch_trace", [rows.touch_trace(run, d) for d in decisions if d.worth_micros is None])
+        self._db.write_many("append_entry", [row for d in changed for row in self._entries_txn(run, d)])
 
-    def _entries_txn(self, run: RunRef, decision: Decision) -> list[dict[str, Any]]:
+    def _entries_txn(self, run: RunRef, decision: Decision) -> list[rows.AppendEntry]:
         """The entries of a decision as rows. A charge is the first of its trace; only an adjustment has to count."""
         if not decision.entries:
             return []
         key = key_of(decision.trace)
         first = all(entry.kind == "charge" for entry in decision.entries)
         sequences = {} if first else self._sequences_txn(key)
-        return [
-            {**_entry_values(run, key, entry), "sequence": sequences.get(entry.meter, 0)} for entry in decision.entries
-        ]
+        return [rows.append_entry(run, key, entry, sequences.get(entry.meter, 0)) for entry in decision.entries]
 
     def _sequences_txn(self, key: TraceKey) -> dict[str, int]:
-        rows = self._db.rows("billed_by_meter", project_id=key[0], trace_id=key[1])
-        return {row["meter"]: row["entries"] for row in rows}
+        billed = self._db.rows("billed_by_meter", project_id=key[0], trace_id=key[1])
+        return {row["meter"]: row["entries"] for row in billed}
 
     def held_stale(self, run: RunRef, project_id: str, after_trace_id: str, limit: int) -> list[str]:
         """Ids of a project's held traces that were decided under other settings than today's, after a given one."""
@@ -412,12 +401,8 @@ class Ledger:
     def settle_marks(self, written: Sequence[TraceKey], refused: Mapping[TraceKey, str], now_us: int) -> None:
         """Store which marks were taken and which were refused, and why; the refused stay owed."""
         with self._db.transaction():
-            self._db.write_many(
-                "mark_written", [{"project_id": p, "trace_id": t, "now_us": now_us} for p, t in written]
-            )
-            self._db.write_many(
-                "mark_refused", [{"project_id": k[0], "trace_id": k[1], "problem": why} for k, why in refused.items()]
-            )
+            self._db.write_many("mark_written", [rows.MarkWritten(now_us, *key) for key in written])
+            self._db.write_many("mark_refused", [rows.MarkRefused(why, *key) for key, why in refused.items()])
 
     def untagged(self, project_id: str, after_trace_id: str, limit: int) -> list[Row]:
         """Unbilled traces of a project without a billing tag, in order of their ids, after a given one."""
@@ -426,7 +411,7 @@ class Ledger:
     def tagged(self, keys: Sequence[TraceKey]) -> None:
         """Note that traces now carry the tag billing:pending."""
         with self._db.transaction():
-            self._db.write_many("tagged", [{"project_id": p, "trace_id": t} for p, t in keys])
+            self._db.write_many("tagged", [rows.TraceRef(*key) for key in keys])
 
     # --- reading
 
@@ -466,96 +451,6 @@ def _known(row: Row) -> Known:
         duration_s=Decimal(row["duration_s"]) if row["duration_s"] is not None else None,
         generation=row["generation"],
     )
-
-
-def _trace_values(run: RunRef, decision: Decision) -> dict[str, Any]:
-    trace, customer, rated = decision.trace, decision.customer, decision.rated
-    return {
-        "project_id": trace.project_id,
-        "trace_id": trace.trace_id,
-        "timestamp_us": trace.timestamp_us,
-        "outcome": decision.outcome,
-        "reason": decision.reason,
-        "detail": decision.detail,
-        "result": decision.result,
-        "run_id": run.run_id,
-        "now_us": run.now_us,
-        "decision_digest": run.decision_digest,
-        "customer_id": customer.customer_id if customer else None,
-        "found_by": customer.found_by if customer else None,
-        "worth_micros": decision.worth_micros,
-        "billed_micros": decision.billed_micros,
-        "card_digest": rated.card_digest if rated else None,
-        "components": decision.components,
-        "name": trace.name,
-        "user_id": trace.user_id,
-        "session_id": trace.session_id,
-        "release": trace.release,
-        "version": trace.version,
-        "environment": trace.environment,
-        "public": int(trace.public),
-        "bookmarked": int(trace.bookmarked),
-        "tags": _encode(trace.tags).decode(),
-        "attributes": attributes_text(trace),
-        "marked": trace.marked,
-        "mark_state": decision.mark_state,
-        "generation": trace.generation,
-        "root_seen": int(trace.root_seen),
-    }
-
-
-def unit_values(run: RunRef, project_id: str, trace_id: str, unit: Unit) -> dict[str, Any]:
-    """A usage unit as its row."""
-    return {
-        "project_id": project_id,
-        "trace_id": trace_id,
-        "unit_id": unit.unit_id,
-        "cost_usd": str(unit.cost_usd) if unit.cost_usd is not None else None,
-        "duration_s": str(unit.duration_s) if unit.duration_s is not None else None,
-        "tokens": unit.tokens,
-        "model": unit.model,
-        "problem": unit.problem,
-        "start_us": unit.start_us,
-        "end_us": unit.end_us,
-        "updated_at_us": unit.updated_us,
-        "now_us": run.now_us,
-    }
-
-
-def _whole_unit(run: RunRef, decision: Decision) -> dict[str, Any]:
-    """The one unit of a trace that was read whole."""
-    return unit_values(run, decision.trace.project_id, decision.trace.trace_id, decision.trace.units[0])
-
-
-def _touch_values(run: RunRef, decision: Decision) -> dict[str, Any]:
-    return {
-        "project_id": decision.trace.project_id,
-        "trace_id": decision.trace.trace_id,
-        "run_id": run.run_id,
-        "result": decision.result,
-        "now_us": run.now_us,
-        "marked": decision.trace.marked,
-        "mark_state": decision.mark_state,
-    }
-
-
-def _entry_values(run: RunRef, key: TraceKey, entry: NewEntry) -> dict[str, Any]:
-    return {
-        "project_id": key[0],
-        "trace_id": key[1],
-        "meter": entry.meter,
-        "kind": entry.kind,
-        "customer_id": entry.customer_id,
-        "amount_micros": entry.amount_micros,
-        "timestamp_us": entry.timestamp_us,
-        "bucket_start_us": entry.bucket_start_us,
-        "bucket_end_us": entry.bucket_end_us,
-        "bucket_key": entry.bucket_key,
-        "card_digest": entry.card_digest,
-        "components": entry.components,
-        "run_id": run.run_id,
-        "now_us": run.now_us,
-    }
 
 
 def _trace_payload(row: Row) -> dict[str, str]:

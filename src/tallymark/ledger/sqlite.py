@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import resources
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, SupportsIndex
 
 from ..errors import LedgerError, LedgerFull, LedgerLocked, LedgerNewer, LedgerUnusable
 
 BUSY_TIMEOUT_SECONDS = 30.0
 CACHE_KIB = 32_000
-MIGRATIONS = ("0001_first",)
+MIGRATIONS = ("0001_first", "0002_rows_in_order")
+
+# Fifty rows in one statement take less time than fifty statements, and other threads run meanwhile.
+INSERT_ROWS = 50
+_VALUES = re.compile(r"values (\([^;]*?\))(?=\s*(?:on conflict|$))")
+_PARAMETER = re.compile(r"(?<![\w:]):([a-z_]+)")
 
 _ERRORS: dict[int, tuple[type[LedgerError], str]] = {
     sqlite3.SQLITE_BUSY: (
@@ -41,10 +48,41 @@ _ERRORS: dict[int, tuple[type[LedgerError], str]] = {
 }
 
 
+class NamedRow(Protocol):
+    """A named tuple of values to bind."""
+
+    @property
+    def _fields(self) -> tuple[str, ...]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, place: SupportsIndex, /) -> Any: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
 @cache
 def statement(name: str) -> str:
     """The SQL of a statement, one a file."""
     return resources.files("tallymark.ledger").joinpath("sql", f"{name}.sql").read_text("utf-8")
+
+
+@cache
+def _names(name: str) -> tuple[str, ...]:
+    """The parameters of a statement, in the order of their first use."""
+    return tuple(dict.fromkeys(_PARAMETER.findall(statement(name))))
+
+
+@cache
+def _numbered(name: str, rows: int) -> str:
+    """A statement with its parameters numbered instead of named; an insert may take several rows at once."""
+    names = _names(name)
+
+    def numbered(sql: str, row: int) -> str:
+        return _PARAMETER.sub(lambda found: f"?{row * len(names) + names.index(found[1]) + 1}", sql)
+
+    values = _VALUES.search(statement(name))
+    if values is None or rows == 1:
+        return numbered(statement(name), 0)
+    groups = ", ".join(numbered(values[1], row) for row in range(rows))
+    return f"{statement(name)[: values.start(1)]}{groups}{statement(name)[values.end(1) :]}"
 
 
 class SqliteDatabase:
@@ -119,11 +157,18 @@ class SqliteDatabase:
         with self._errors():
             return self._connection.execute(statement(name), values).rowcount
 
-    def write_many(self, name: str, values: Sequence[Mapping[str, Any]]) -> None:
-        """Run a writing statement once for each of the values, inside a transaction."""
-        if values:
-            with self._errors():
-                self._connection.executemany(statement(name), values)
+    def write_many(self, name: str, rows: Sequence[NamedRow]) -> None:
+        """Run a writing statement once for each row, inside a transaction. Raises TypeError for rows of another one."""
+        if not rows:
+            return
+        if rows[0]._fields != _names(name):
+            raise TypeError(f"{type(rows[0]).__name__} does not have the parameters of {name}: {_names(name)}")
+        whole = len(rows) - len(rows) % INSERT_ROWS if _VALUES.search(statement(name)) else 0
+        with self._errors():
+            for at in range(0, whole, INSERT_ROWS):
+                values = tuple(chain.from_iterable(rows[at : at + INSERT_ROWS]))
+                self._connection.execute(_numbered(name, INSERT_ROWS), values)
+            self._connection.executemany(_numbered(name, 1), rows[whole:])
 
     def copy_to(self, other: SqliteDatabase) -> None:
         """Copy the whole ledger, as one moment of it, into another database."""
@@ -162,6 +207,13 @@ class SqliteDatabase:
                 f"the file {self.path} is a database of something else; set BILLING_LEDGER_URL to another file."
             )
         return found
+
+    def require_current(self) -> None:
+        """Raise LedgerError unless the file has this version's schema: reading must not change it."""
+        if self.version() < len(MIGRATIONS):
+            raise LedgerUnusable(
+                f"the ledger {self.path} was written by an older tallymark; `tallymark sync` brings it up to date."
+            )
 
     def _run_script(self, script: str) -> None:
         # Not executescript: it would commit the transaction that holds the lock.

@@ -13,10 +13,12 @@ from typing import Any
 
 import msgspec
 
-from ..core.decisions import Decision, Known, Outcome, TraceKey
+from ..core.decisions import Decision, Known, Outcome, TraceKey, key_of
 from ..core.readings import Reading, merge, newest_units, trace_of
 from ..core.types import Trace, Unit
-from .ledger import Ledger, RunRef, unit_values
+from . import rows as ledger_rows
+from .ledger import Ledger
+from .rows import RunRef
 
 _encode = msgspec.json.Encoder().encode
 Decide = Callable[[Trace, Known | None], Decision]
@@ -36,9 +38,9 @@ def stage(ledger: Ledger, run: RunRef, readings: Sequence[Reading], *, complete:
     with ledger.transaction() as db:
         staged = {_key_of(row): _reading_of(row) for row in db.rows("staged", keys=_keys(readings))}
         merged = [_merged(staged.get((reading.project_id, reading.trace_id)), reading) for reading in readings]
-        db.write_many("put_reading", [_reading_values(reading, complete) for reading in merged])
+        db.write_many("put_reading", [ledger_rows.put_reading(reading, complete) for reading in merged])
         units = [(reading, unit) for reading in readings for unit in newest_units(reading.units)]
-        db.write_many("put_unit", [unit_values(run, r.project_id, r.trace_id, unit) for r, unit in units])
+        db.write_many("put_unit", [ledger_rows.put_unit(run, r.project_id, r.trace_id, unit) for r, unit in units])
 
 
 def decide_staged(
@@ -62,10 +64,8 @@ def decide_staged(
                 incomplete.append(row["trace_id"])
             else:
                 decisions.append(decision)
-        ledger.store_txn(run, decisions, with_units=False)
-        places = [{"project_id": d.trace.project_id, "trace_id": d.trace.trace_id} for d in decisions]
-        db.write_many("delete_reading", places)
-        db.write_many("delete_whole_unit", places)
+        ledger.store_txn(run, decisions)
+        db.write_many("delete_reading", [ledger_rows.TraceRef(*key_of(d.trace)) for d in decisions])
         return Batch(decisions, incomplete, rows[-1]["trace_id"])
 
 
@@ -88,8 +88,7 @@ def _needs_all(row: Any, known: Known | None, decision: Decision) -> bool:
 def put_score_marks(ledger: Ledger, run: RunRef, keys: Iterable[TraceKey]) -> None:
     """Note which traces the server says carry the score of a mark."""
     with ledger.transaction() as db:
-        values = [{"project_id": p, "trace_id": t, "run_id": run.run_id} for p, t in keys]
-        db.write_many("put_score_mark", values)
+        db.write_many("put_score_mark", [ledger_rows.PutScoreMark(*key, run.run_id) for key in keys])
 
 
 def owe_lost_score_marks(
@@ -170,25 +169,3 @@ def _reading_of(row: Any) -> Reading:
         msgspec.json.decode(row["attributes"]),
         row["marked"],
     )
-
-
-def _reading_values(reading: Reading, complete: bool) -> dict[str, Any]:
-    return {
-        "project_id": reading.project_id,
-        "trace_id": reading.trace_id,
-        "timestamp_us": reading.timestamp_us,
-        "root_seen": int(reading.root_seen),
-        "dated_by_trace": int(reading.dated_by_trace),
-        "complete": int(complete),
-        "name": reading.name,
-        "user_id": reading.user_id,
-        "session_id": reading.session_id,
-        "release": reading.release,
-        "version": reading.version,
-        "environment": reading.environment,
-        "public": int(reading.public),
-        "bookmarked": int(reading.bookmarked),
-        "tags": _encode(reading.tags).decode(),
-        "attributes": _encode(reading.attributes).decode(),
-        "marked": reading.marked,
-    }

@@ -76,8 +76,7 @@ def _from_default(trace: Trace, policy: CustomerPolicy) -> Customer | NoCustomer
 
 def _agreed(trace: Trace, names: tuple[str, str]) -> str | NoCustomer | None:
     """What the attributes of these names say, if one of them says something and they do not contradict each other."""
-    said = {name: text for name in names if (text := trace.attributes.get(name, "").strip())}
-    if len(set(said.values())) > 1:
-        contradiction = " but ".join(f"{name} is {text[:80]!r}" for name, text in said.items())
-        return NoCustomer(f"{contradiction}; make them the same")
-    return next(iter(said.values()), None)
+    first, second = [trace.attributes.get(name, "").strip() for name in names]
+    if first and second and first != second:
+        return NoCustomer(f"{names[0]} is {first[:80]!r} but {names[1]} is {second[:80]!r}; make them the same")
+    return first or second or None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
-from tallymark.core.credits import ENTRY_MICROS_MAX, EXACT, format_micros, round_to_micros
+from tallymark.core.credits import ENTRY_MICROS_MAX, EXACT, MICROS_PER_CREDIT, format_micros, round_to_micros
 from tallymark.core.types import Component, Rated, Reason, Trace, Unit, Unrated
 
 from .cards import RateCard
@@ -28,6 +28,7 @@ GB_MONTH_ATTRIBUTE = "gbMonth"
 PLATFORM, USER = OWNERS = ("platform", "user")
 # No single number of a trace may be larger; this keeps every product finite.
 NUMBER_MAX = Decimal(10**15)
+_CREDITS_MAX = Decimal(ENTRY_MICROS_MAX // MICROS_PER_CREDIT)
 
 
 class _RefusedError(Exception):
@@ -61,7 +62,7 @@ def rate(trace: Trace, card: RateCard, *, default_ownership: str) -> Rated | Unr
 
 def total_micros(rated: Rated) -> int:
     """The credits of all components together in micro-credits: added exactly, rounded once."""
-    return round_to_micros(_sum_credits(rated.components))
+    return round_to_micros(rated.credits)
 
 
 def _rated(trace: Trace, card: RateCard, default_ownership: str) -> Rated:
@@ -71,11 +72,11 @@ def _rated(trace: Trace, card: RateCard, default_ownership: str) -> Rated:
     owner = _owner_of(trace, default_ownership)
     usage = _usage_of(trace, rule)
     components = _components(trace, usage, rule, owner)
-    _check_amount(components)
+    credits = _checked_sum(components)
     _check_used(trace, usage)
     if owner == PLATFORM and rule.ai is AiBasis.COST:
         _check_priced(trace)
-    return Rated(components, rule.margin, card.digest)
+    return Rated(components, credits, rule.margin, card.digest)
 
 
 # ---- what makes a trace unrated
@@ -88,7 +89,7 @@ def _check_unit(unit: Unit) -> None:
         _check_number("cost", unit.cost_usd)
     if unit.duration_s is not None:
         _check_number("duration", unit.duration_s)
-    if unit.tokens is not None:
+    if unit.tokens is not None and not 0 <= unit.tokens <= NUMBER_MAX:
         _check_number("token count", Decimal(unit.tokens))
 
 
@@ -136,13 +137,14 @@ def _check_tokens_known(trace: Trace, usage: _Usage) -> None:
         raise _RefusedError(Reason.UNRATED, detail)
 
 
-def _check_amount(components: tuple[Component, ...]) -> None:
-    amount_micros = round_to_micros(_sum_credits(components))
-    if amount_micros > ENTRY_MICROS_MAX:
-        most = format_micros(ENTRY_MICROS_MAX)
-        raise _RefusedError(
-            Reason.UNRATED, f"{format_micros(amount_micros)} credits are more than one trace may be worth, {most}"
-        )
+def _checked_sum(components: tuple[Component, ...]) -> Decimal:
+    credits = ZERO
+    for component in components:
+        credits = EXACT.add(credits, component.credits)
+    if credits > _CREDITS_MAX and round_to_micros(credits) > ENTRY_MICROS_MAX:
+        amount, most = format_micros(round_to_micros(credits)), format_micros(ENTRY_MICROS_MAX)
+        raise _RefusedError(Reason.UNRATED, f"{amount} credits are more than one trace may be worth, {most}")
+    return credits
 
 
 # ---- what makes a trace free, or unpriced
@@ -197,10 +199,3 @@ def _token_components(trace: Trace, usage: _Usage, rule: Rule) -> list[Component
         return [ai_by_tokens(trace.units, usage.cost_usd, rule)] if usage.tokens else []
     except ValueError as problem:
         raise _RefusedError(Reason.UNRATED, str(problem)) from None
-
-
-def _sum_credits(components: tuple[Component, ...]) -> Decimal:
-    total = ZERO
-    for component in components:
-        total = EXACT.add(total, component.credits)
-    return total

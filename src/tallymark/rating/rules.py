@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 from tallymark.core.credits import EXACT
 from tallymark.core.types import Component, Unit
@@ -41,7 +42,7 @@ class TokenRate:
     credits: Decimal
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rule:
     """How usage becomes credits from the moment `from_us` on.
 
@@ -61,12 +62,26 @@ class Rule:
         """The most specific token rate for a model; a unit without a model is matched by "*" only."""
         return next((rate for rate in self.tokens if fnmatchcase(model or "", rate.model_glob)), None)
 
+    @cached_property
+    def credits_text(self) -> str:
+        """The end of every formula that turns USD into credits."""
+        return f"{plain(self.margin)} ÷ {plain(self.credit_price_usd)} USD"
+
+    @cached_property
+    def compute_text(self) -> str:
+        """What a formula does with seconds."""
+        return f"÷ 60 × {plain(self.compute_usd_per_minute)} USD × {self.credits_text}"
+
+    @cached_property
+    def price_times_60(self) -> Decimal:
+        """Sixty times the credit price: one division for seconds and price keeps exact what can be."""
+        return EXACT.multiply(_SECONDS_PER_MINUTE, self.credit_price_usd)
+
 
 def ai_by_cost(cost_usd: Decimal, rule: Rule) -> Component:
     """AI usage by its cost: cost × margin ÷ credit price."""
     credits = EXACT.divide(EXACT.multiply(cost_usd, rule.margin), rule.credit_price_usd)
-    formula = f"{plain(cost_usd)} USD × {plain(rule.margin)} ÷ {plain(rule.credit_price_usd)} USD"
-    return Component(AI, credits, cost_usd, formula)
+    return Component(AI, credits, cost_usd, f"{plain(cost_usd)} USD × {rule.credits_text}")
 
 
 def ai_by_tokens(units: tuple[Unit, ...], cost_usd: Decimal, rule: Rule) -> Component:
@@ -93,14 +108,9 @@ def ai_of_the_customer() -> Component:
 def compute_time(duration_s: Decimal, rule: Rule) -> Component:
     """Compute time: seconds ÷ 60 × USD per minute × margin ÷ credit price."""
     usd_times_60 = EXACT.multiply(duration_s, rule.compute_usd_per_minute)
-    # The divisions come last and together: what is exact stays exact for as long as it can.
-    price_times_60 = EXACT.multiply(_SECONDS_PER_MINUTE, rule.credit_price_usd)
-    credits = EXACT.divide(EXACT.multiply(usd_times_60, rule.margin), price_times_60)
-    formula = (
-        f"{plain(duration_s)} s ÷ 60 × {plain(rule.compute_usd_per_minute)} USD × {plain(rule.margin)}"
-        f" ÷ {plain(rule.credit_price_usd)} USD"
-    )
-    return Component(COMPUTE, credits, EXACT.divide(usd_times_60, _SECONDS_PER_MINUTE), formula)
+    credits = EXACT.divide(EXACT.multiply(usd_times_60, rule.margin), rule.price_times_60)
+    cost_usd = EXACT.divide(usd_times_60, _SECONDS_PER_MINUTE)
+    return Component(COMPUTE, credits, cost_usd, f"{plain(duration_s)} s {rule.compute_text}")
 
 
 def storage(gb_month: Decimal, rule: Rule) -> Component:

@@ -6,7 +6,7 @@ observation to its oldest, so a trace's root comes last; pages are stored as the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -17,9 +17,11 @@ from ..core.clock import DAY_US, format_time, from_datetime
 from ..core.credits import EXACT
 from ..core.readings import Reading, merge
 from ..core.types import Unit
+from ..errors import TooMuch
 from ..remote.langfuse import LangfuseClient
-from .cursors import Cursors
+from .cursors import Cursors, Progress
 from .rows import BAD_ROW, PENDING_TAG, PROCESSED_TAG, Metadata, attributes_of, marked_by
+from .windows import Windows
 
 PAGE_ROWS = 1000
 FIELDS = "core,basic,time,metadata,model,usage,trace_context"
@@ -102,26 +104,35 @@ class ObservationsSource:
         self._client = client
         self._window_us = window_us_max or WINDOW_US
 
-    def windows(self, from_us: int, to_us: int) -> Iterator[tuple[int, int]]:
+    def windows(self, from_us: int, to_us: int) -> Windows:
         """Cut a range into the windows that are read and decided one after the other, the oldest first."""
-        start_us = from_us
-        while start_us < to_us:
-            end_us = min(start_us + self._window_us, to_us)
-            yield start_us, end_us
-            start_us = end_us
+        return Windows(from_us, to_us, self._window_us)
 
     def read(self, from_us: int, to_us: int) -> Iterator[ObservationPage]:
-        """Pages of observations that start in from_us <= start < to_us, the newest first."""
+        """Pages of observations that start in from_us <= start < to_us, the newest first. Raises TooMuch."""
         query = [("fromStartTime", format_time(from_us)), ("toStartTime", format_time(to_us))]
         return self._walk(query, [])
 
     def read_traces(self, trace_ids: Sequence[str]) -> Iterator[ObservationPage]:
-        """Pages of every observation of some traces, whenever it started."""
+        """Pages of every observation of some traces, whenever it started. Raises TooMuch if one alone is too large."""
         for at in range(0, len(trace_ids), IDS_MAX):
-            ids = list(trace_ids[at : at + IDS_MAX])
+            yield from self._read_ids(list(trace_ids[at : at + IDS_MAX]))
+
+    def _read_ids(self, ids: list[str]) -> Iterator[ObservationPage]:
+        """One request for all; where that is too much, half of them and then the rest."""
+        try:
             yield from self._walk(
                 [], [{"type": "stringOptions", "column": "traceId", "operator": "any of", "value": ids}]
             )
+        except TooMuch as error:
+            if len(ids) == 1:
+                raise TooMuch(
+                    f"the server cannot answer all observations of the trace {ids[0]!r}. "
+                    "Ask its operator for more memory or a longer query time-out, then run again."
+                ) from error
+            middle = len(ids) // 2
+            yield from self._read_ids(ids[:middle])
+            yield from self._read_ids(ids[middle:])
 
     def _walk(self, query: list[tuple[str, str]], filters: list[dict[str, object]]) -> Iterator[ObservationPage]:
         asked = [*query, ("fields", FIELDS), ("expandMetadata", EXPANDED), ("limit", str(PAGE_ROWS))]
@@ -129,14 +140,26 @@ class ObservationsSource:
             asked.append(("filter", msgspec.json.encode(filters).decode()))
         cursor: str | None = None
         cursors = Cursors(self._client.base_url, "observations")
+        progress = Progress(self._client.base_url, "observations")
         while True:
             more = [("cursor", cursor)] if cursor else []
             page = self._client.get("/api/public/v2/observations", [*asked, *more], decode_page)
+            if page.readings:
+                progress.follow(min(reading.timestamp_us for reading in page.readings), _rows_of(page))
             if page.rows:
                 yield page
             if page.cursor is None or not page.rows:
                 return
             cursor = cursors.follow(page.cursor)
+
+
+def _rows_of(page: ObservationPage) -> Iterator[Hashable]:
+    """What tells the rows of a page apart: trace, observation and start; a synthetic row has no observation."""
+    for reading in page.readings:
+        if reading.dated_by_trace:
+            yield reading.trace_id, None, reading.timestamp_us
+        for unit in reading.units:
+            yield reading.trace_id, unit.unit_id, unit.start_us
 
 
 def decode_page(body: bytes) -> ObservationPage:

@@ -33,6 +33,9 @@ class Metadata(msgspec.Struct):
     meter_event_id: Any = None
 
 
+_METADATA_KEYS = Metadata.__struct_fields__
+
+
 class TraceRow(msgspec.Struct):
     """One row of GET /traces with fields=core,io,metrics; `input` and `output` are not decoded at all."""
 
@@ -142,7 +145,7 @@ def to_trace(row: TraceRow) -> Trace:
         environment=row.environment or "default",
         public=row.public,
         bookmarked=row.bookmarked,
-        tags=tuple(tag for tag in row.tags if tag in (PENDING_TAG, PROCESSED_TAG)),
+        tags=tuple([tag for tag in row.tags if tag in (PENDING_TAG, PROCESSED_TAG)]),
         attributes=attributes,
         marked=marked_by(row.tags, attributes),
     )
@@ -169,8 +172,7 @@ def marked_by(tags: list[str], attributes: dict[str, str]) -> str:
 def attributes_of(metadata: Metadata) -> dict[str, str]:
     """The billing metadata as text, without what is absent, blank or unreasonably long."""
     found = {}
-    for key in metadata.__struct_fields__:
-        value = getattr(metadata, key)
+    for key, value in zip(_METADATA_KEYS, msgspec.structs.astuple(metadata), strict=True):
         if value is not None and (text := _as_text(value)) and len(text) <= ATTRIBUTE_LENGTH_MAX:
             found[key] = text
     return found
@@ -178,6 +180,8 @@ def attributes_of(metadata: Metadata) -> dict[str, str]:
 
 def _as_text(value: Any) -> str:
     """Ids are text: Langfuse gives "12345" back as a number (observed item 7). Structures are no ids."""
+    if isinstance(value, str):
+        return value.strip()
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value).strip() if isinstance(value, str | int | float | Decimal) else ""
+    return str(value) if isinstance(value, int | float | Decimal) else ""

@@ -1,15 +1,17 @@
 """Marks that stand on a server as scores: listed newest first by cursor, 100 a page.
 
+Only a score on the trace itself marks it: one on an observation says nothing of the rest of its trace.
 Facts: facts/langfuse.md section 5.4, "Reading the marks". GET /v3/scores exists since 3.179, in all modes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import msgspec
 
 from ..core.clock import format_time
+from ..errors import NotFound
 from ..remote.langfuse import LangfuseClient
 from .cursors import Cursors
 
@@ -46,12 +48,27 @@ def marked_traces(client: LangfuseClient, from_us: int) -> Iterator[list[tuple[s
 
     Raises Garbled if the list never ends.
     """
-    query = [
-        ("name", STATUS_NAME),
-        ("fromTimestamp", format_time(from_us)),
-        ("fields", "subject"),
-        ("limit", str(PAGE_ROWS)),
-    ]
+    return _walk(client, ("fromTimestamp", format_time(from_us)))
+
+
+def marked_among(client: LangfuseClient, trace_ids: Collection[str]) -> set[str]:
+    """Which of some traces carry the mark themselves, where the trace list tells only that a score of theirs says so.
+
+    Believed unseen: an id with a comma, which a list of ids cannot hold, and all of a server before 3.179, which
+    cannot be asked. Better a bill too few than two for one trace. Raises Garbled if the list never ends.
+    """
+    asked = [trace_id for trace_id in trace_ids if "," not in trace_id]
+    found = set(trace_ids).difference(asked)
+    try:
+        for keys in _walk(client, ("traceId", ",".join(asked))) if asked else ():
+            found.update(trace_id for _, trace_id in keys)
+    except NotFound:
+        return set(trace_ids)
+    return found
+
+
+def _walk(client: LangfuseClient, narrowed: tuple[str, str]) -> Iterator[list[tuple[str, str]]]:
+    query = [("name", STATUS_NAME), narrowed, ("fields", "subject"), ("limit", str(PAGE_ROWS))]
     cursor: str | None = None
     cursors = Cursors(client.base_url, "scores")
     while True:

@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from urllib.parse import quote_plus
 
 import msgspec
+from msgspec.structs import replace
 
-from ..core.clock import DAY_US, HOUR_US, MINUTE_US, format_time, parse_time
+from ..core.clock import DAY_US, HOUR_US, format_time, parse_time
 from ..core.types import Trace
 from ..errors import TooMuch
 from ..remote.langfuse import LangfuseClient
 from .rows import PENDING_TAG, PROCESSED_TAG, Page, decode_page
+from .scores import marked_among
+from .windows import WINDOW_US_MIN
 
 PAGE_ROWS = 100
 MILLISECOND_US = 1000
-WINDOW_US_MIN = MINUTE_US
 # An observation may start long before its trace; a confirming read looks this far back (observed item 5).
 CONFIRM_LOOKBACK_US = 35 * DAY_US
 # Node's HTTP server, which Langfuse runs on, refuses a request line and headers of more than 16 kB together.
@@ -123,7 +125,13 @@ class TracesSource:
         """Answers that the trace list does not carry, for the traces of one range."""
         unpriced = self._walk(from_us, to_us, "core", TOKENS_WITHOUT_COST, horizon_us)
         scored = self._walk(from_us, to_us, "core", MARKED_BY_SCORE, horizon_us)
-        return Lookup(IdStream(unpriced), IdStream(scored))
+        return Lookup(IdStream(unpriced), IdStream(map(self._marked_themselves, scored)))
+
+    def _marked_themselves(self, page: Page) -> Page:
+        """The page without traces of which only an observation carries the score: the filter takes both for one."""
+        ids = [trace.trace_id for trace in page.traces]
+        marked = {one for chunk in _chunks_for_url(ids) for one in marked_among(self._client, chunk)}
+        return replace(page, traces=[trace for trace in page.traces if trace.trace_id in marked])
 
     def _walk(
         self,

@@ -2,4 +2,3 @@
 select u.*
   from json_each(:keys) as k
   join unit as u on u.project_id = json_extract(k.value, '$[0]') and u.trace_id = json_extract(k.value, '$[1]')
- where u.unit_id <> ''

@@ -11,7 +11,7 @@ import msgspec
 
 from tallymark.core.clock import parse_time
 
-from .answers import invalid_request
+from .answers import invalid_request, too_much
 from .filters import Condition, parse_filter, predicate
 from .ordered import Ordered
 from .parameters import Pairs, Parameters
@@ -102,10 +102,15 @@ def cursor_after(row: Observation) -> str:
     return base64.b64encode(encode(cursor)).decode()
 
 
-def find_rows(data: ProjectData, query: RowQuery) -> list[Observation]:
-    """The page of a question, highest position first. A row with two versions stands there twice."""
+def find_rows(data: ProjectData, query: RowQuery, rows_max: int | None = None) -> list[Observation]:
+    """The page of a question, highest position first. A row with two versions stands there twice.
+
+    Raises Refusal with the server's 422 if more than rows_max rows have to be looked at.
+    """
     rows = _rows_to_look_at(data, query)
     first, last = _window(rows, query)
+    if rows_max is not None and last - first > rows_max:
+        raise too_much()
     tests = [predicate(condition, _NO_SCOPE, ROW_COLUMNS) for condition in query.conditions]
     if not tests:
         return rows.records()[max(first, last - query.limit) : last][::-1]

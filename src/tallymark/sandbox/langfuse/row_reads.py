@@ -20,7 +20,7 @@ def list_rows(call: Call) -> Response:
     if settings.generation == "legacy" and not is_version_4(settings.version):
         raise only_in_version_4("observations")
     query = row_query(call.request.query)
-    rows = find_rows(call.data, query) if settings.generation != "legacy" else []
+    rows = find_rows(call.data, query, settings.resource_error_rows) if settings.generation != "legacy" else []
     full = 0 < len(rows) == query.limit
     shown = json_rows(rows, call.project_id, query.groups, query.expanded)
     return json_answer(200, {"data": shown, "meta": {"cursor": cursor_after(rows[-1])} if full else {}})

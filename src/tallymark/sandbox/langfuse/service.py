@@ -57,7 +57,7 @@ class SandboxLangfuse:
     - `propagation_seconds`: in `dual`, until v2/observations shows what came by the ingestion API.
     - `unmerged_seconds`: a row of v2/observations that was written again stands there twice for this time.
     - `rate_limit_per_minute`: of the legacy reads (15, 30 or 100 on Cloud); None for no limit, as self-hosted.
-    - `resource_error_rows`: a trace list whose window holds more rows is answered 422.
+    - `resource_error_rows`: a list of traces or observations whose window holds more rows is answered 422.
     - `overcount_total_items`: `meta.totalItems` counts row versions as the real server does before merging.
     - `unstable_ties_seed`: traces of one timestamp change places between calls, repeatably.
     - `reject_no_date_range`, `default_fields`: the server options of facts/langfuse-observed.md item 23.
