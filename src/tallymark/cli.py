@@ -5,71 +5,28 @@ Nothing heavy is imported here: a command imports what it needs when it runs, so
 
 from __future__ import annotations
 
-import logging
-import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import click
 
 from . import __version__
-from .core.clock import DAY_US, HOUR_US, parse_time
+from .commands.common import Moment, begin, common
+from .commands.held import held
 from .errors import TallymarkError
 
-F = TypeVar("F", bound=Callable[..., Any])
 EXIT_USAGE = 2
 EXIT_STOPPED = 130
-
-
-# Not ParamType[int]: older releases of click take no type there.
-class Moment(click.ParamType):  # type: ignore[type-arg]
-    """A moment on the command line: 2026-11-01, 2026-11-01T10:00:00Z, or an age such as 36h or 7d."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Microseconds since 1970. Fails with what is accepted."""
-        try:
-            return _moment_us(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is no time; write 2026-11-01, 2026-11-01T10:00:00Z, 36h or 7d", param, ctx)
-
-
-def _moment_us(text: str) -> int:
-    from .clock import SystemClock
-
-    if age := re.fullmatch(r"(\d+)([hd])", text):
-        return SystemClock().now_us() - int(age[1]) * (HOUR_US if age[2] == "h" else DAY_US)
-    return parse_time(f"{text}T00:00:00Z" if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else text)
-
-
-def common(command: F) -> F:
-    """The options that every command takes."""
-    for option in (
-        click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors."),
-        click.option("-v", "--verbose", is_flag=True, help="Say more."),
-        click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings file to read."),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else."),
-    ):
-        command = option(command)
-    return command
-
-
-def _begin(config_file: Path | None, verbose: bool, quiet: bool) -> Any:
-    """Set up logging and read the settings."""
-    level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    from .api import load_config
-
-    return load_config(config_file)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tallymark")
 def cli() -> None:
     """Turn Langfuse traces into Stripe usage-based billing: every trace counted once, and able to prove it."""
+
+
+cli.add_command(held)
 
 
 @cli.command()
@@ -82,7 +39,7 @@ def cli() -> None:
 @click.option("--dry-run", is_flag=True, help="Read and rate, but write nothing anywhere.")
 def sync(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, **options: Any) -> None:
     """Bill what is new: collect, send, mark."""
-    config = _begin(config_file, verbose, quiet)
+    config = begin(config_file, verbose, quiet)
     from .console import print_json, progress
     from .flows.sync import sync as run
     from .show import show_sync
@@ -100,7 +57,7 @@ def sync(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, **
 @click.option("--dry-run", is_flag=True, help="Read and rate, but write nothing anywhere.")
 def backfill(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, **options: Any) -> None:
     """Bring history into the ledger, tag what is unbilled, and say whether tag filtering is safe."""
-    config = _begin(config_file, verbose, quiet)
+    config = begin(config_file, verbose, quiet)
     from .console import print_json, progress
     from .flows.backfill import backfill as run
     from .show import show_backfill
@@ -116,33 +73,13 @@ def backfill(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool
 @click.argument("trace_id")
 def explain(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, trace_id: str) -> None:
     """Show how a trace became credits, in which meter event, with which answer, and its marks."""
-    config = _begin(config_file, verbose, quiet)
+    config = begin(config_file, verbose, quiet)
     from .api import explain as ask
     from .console import print_json
     from .show import show_explanation
 
     found = ask(config, trace_id)
     print_json(found) if as_json else show_explanation(found)
-
-
-@cli.group()
-def held() -> None:
-    """What waits for a person."""
-
-
-@held.command("list")
-@common
-@click.option("--reason", help="Only this reason, such as no_customer.")
-@click.option("--limit", default=1000, show_default=True, help="At most this many rows.")
-def held_list(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, reason: str, limit: int) -> None:
-    """List what is held, why, what it is worth, and what to do."""
-    config = _begin(config_file, verbose, quiet)
-    from .api import held as ask
-    from .console import print_json
-    from .show import show_held
-
-    found = ask(config, reason, limit)
-    print_json(found) if as_json else show_held(found)
 
 
 @cli.command()
@@ -169,7 +106,7 @@ def usage(
     config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, by: str, form: str, **options: Any
 ) -> None:
     """Credits, cost, revenue and margin by customer, day or model."""
-    config = _begin(config_file, verbose, quiet)
+    config = begin(config_file, verbose, quiet)
     from .api import usage as ask
     from .console import print_csv, print_json, print_table
     from .flows.usage import COLUMNS
@@ -187,7 +124,7 @@ def usage(
 @common
 def doctor(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool) -> None:
     """Check settings, servers, keys, meter, customers, clock and ledger; say what to do."""
-    config = _begin(config_file, verbose, quiet)
+    config = begin(config_file, verbose, quiet)
     from .console import print_json
     from .flows.doctor import doctor as run
     from .flows.doctor import worst
@@ -230,7 +167,7 @@ def config() -> None:
 @common
 def config_show(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool) -> None:
     """Show every setting, its value (secrets masked) and where it came from."""
-    settings = _begin(config_file, verbose, quiet)
+    settings = begin(config_file, verbose, quiet)
     from .console import print_json, print_table
 
     rows = [{"setting": name, "value": value, "from": origin} for name, value, origin in settings.describe()]

@@ -19,11 +19,18 @@ from tallymark.remote import langfuse as remote
 from tallymark.remote.langfuse import ATTEMPTS_MAX, LangfuseClient
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.langfuse import DEFAULT_PROJECT, SandboxLangfuse
-from tallymark.source.observations import IDS_MAX, PAGE_ROWS, ObservationsSource
+from tallymark.source.observations import IDS_MAX, PAGE_ROWS, ObservationsSource, WindowEnd
+from tallymark.source.windows import Windows
 
 FROM_US, TO_US = NOW_US - 2 * DAY_US, NOW_US
+
 READS = f"GET {OBSERVATIONS}"
 SECRET = "a prompt that nobody may see"
+
+
+def whole():
+    """All of the range as one window."""
+    return Windows(FROM_US, TO_US, TO_US - FROM_US)
 
 
 @pytest.fixture
@@ -97,8 +104,9 @@ def test_the_cursor_is_walked_to_the_end(langfuse, write, reading):
         write(f"t{number}", (number % 1440 + 1, {}))
     counting = Counting(langfuse)
 
-    pages = list(reading(counting).read(FROM_US, TO_US))
+    *pages, end = reading(counting).read(Windows(FROM_US, TO_US, TO_US - FROM_US))
 
+    assert end == WindowEnd(TO_US)
     assert [page.rows for page in pages] == [1000, 1000, 500]
     assert len({one.trace_id for page in pages for one in page.readings}) == 2500
     assert len(counting.seen) == 3
@@ -172,7 +180,7 @@ def test_an_empty_page_with_a_cursor_is_the_end(bill):
 def test_something_else_than_a_page_is_an_error(body, reading):
     """Never an empty list."""
     with pytest.raises(Garbled):
-        list(reading(Answers(200, body)).read(FROM_US, TO_US))
+        list(reading(Answers(200, body)).read(whole()))
 
 
 BROKEN = {
@@ -230,14 +238,14 @@ def test_numbers_that_cannot_be_true_are_held(wild, bill):
 def test_refused_keys_are_told(langfuse, reading):
     """401 is the keys, not an empty project."""
     with pytest.raises(KeyRefused, match="LANGFUSE_PUBLIC_KEY"):
-        list(reading(langfuse, secret_key="sk-wrong").read(FROM_US, TO_US))
+        list(reading(langfuse, secret_key="sk-wrong").read(whole()))
 
 
 def test_a_404_of_the_mode_is_no_missing_trace(langfuse, reading):
     """A server of version 3 says that observations are only there in a v4 write mode."""
     langfuse.set_generation("legacy")
     with pytest.raises(WrongMode):
-        list(reading(langfuse).read(FROM_US, TO_US))
+        list(reading(langfuse).read(whole()))
 
 
 def test_rate_limits_are_waited_out(langfuse, write, run, settings, clock):
@@ -281,5 +289,5 @@ def test_patience_with_rate_limits_ends(reading, monkeypatch):
     monkeypatch.setattr(remote, "RATE_LIMIT_PATIENCE_SECONDS", 60)
     always = Answers(429, b'{"message":"Rate limit exceeded"}', {"retry-after": "20"})
     with pytest.raises(Unavailable, match="429"):
-        list(reading(always).read(FROM_US, TO_US))
+        list(reading(always).read(whole()))
     assert always.seen < 10

@@ -28,7 +28,8 @@ def from_datetime(moment: datetime) -> int:
     """Microseconds since 1970 of an aware datetime. Raises ValueError for a naive one."""
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no time zone")
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * SECOND_US + since.microseconds
 
 
 def to_datetime(moment_us: int) -> datetime:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from .decisions import MARK_ATTRIBUTES
@@ -45,8 +45,10 @@ def merge(first: Reading, second: Reading) -> Reading:
     Attributes that contradict each other are not chosen between: the attribute CONFLICT says so.
     """
     leading, other = (second, first) if second.root_seen and not first.root_seen else (first, second)
-    return replace(
-        leading,
+    # Not `replace`, which takes five times as long: this is done for every observation.
+    return Reading(
+        project_id=leading.project_id,
+        trace_id=leading.trace_id,
         timestamp_us=_timestamp_us(first, second),
         units=first.units + second.units,
         root_seen=first.root_seen or second.root_seen,
@@ -56,19 +58,27 @@ def merge(first: Reading, second: Reading) -> Reading:
         session_id=leading.session_id or other.session_id,
         release=leading.release or other.release,
         version=leading.version or other.version,
+        environment=leading.environment,
         public=leading.public or other.public,
         bookmarked=leading.bookmarked or other.bookmarked,
         tags=leading.tags if leading.tags == other.tags else tuple(sorted({*leading.tags, *other.tags})),
         attributes=_merge_attributes(leading.attributes, other.attributes),
-        marked=",".join(sorted({*leading.marked.split(","), *other.marked.split(",")} - {""})),
+        marked=_merge_marked(leading.marked, other.marked),
     )
+
+
+def _merge_marked(leading: str, other: str) -> str:
+    if leading == other:
+        return leading
+    return ",".join(sorted({*leading.split(","), *other.split(",")} - {""}))
 
 
 def _timestamp_us(first: Reading, second: Reading) -> int:
     """The trace's own time if a reading has it, else that of the root, else the earliest start."""
-    for name in ("dated_by_trace", "root_seen"):
-        if getattr(first, name) != getattr(second, name):
-            return first.timestamp_us if getattr(first, name) else second.timestamp_us
+    if first.dated_by_trace != second.dated_by_trace:
+        return first.timestamp_us if first.dated_by_trace else second.timestamp_us
+    if first.root_seen != second.root_seen:
+        return first.timestamp_us if first.root_seen else second.timestamp_us
     return min(first.timestamp_us, second.timestamp_us)
 
 
@@ -96,9 +106,8 @@ def time_unit(units: Sequence[Unit]) -> Unit:
 
     So the bill is the same from both generations (docs/adr/0014). An observation without an end counts with its start.
     """
-    starts = [unit.start_us for unit in units if unit.start_us is not None]
-    ends = [unit.end_us for unit in units if unit.end_us is not None]
-    moments = starts + ends
+    moments = [unit.start_us for unit in units if unit.start_us is not None]
+    moments += [unit.end_us for unit in units if unit.end_us is not None]
     span_us = max(moments) - min(moments) if moments else 0
     return Unit(TIME_UNIT, None, Decimal(span_us) / Decimal(1_000_000))
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ..errors import TooMuch
 from ..ledger import Ledger
 from ..ledger.ledger import Coverage
 from ..ledger.rows import RunRef
 from ..ledger.staging import decide_staged, put_score_marks, stage
 from ..remote.langfuse import LangfuseClient
-from ..source.observations import ObservationPage, ObservationsSource, group
+from ..source.observations import ObservationPage, ObservationsSource, WindowEnd, group
 from ..source.scores import marked_traces
 from ..source.windows import Windows
 from .collect import REVISIT_ROWS, Collected, Range
@@ -53,22 +52,31 @@ def _decided_up_to(
     progress: Progress,
     collected: Collected,
 ) -> Iterator[int]:
-    """Read windows and decide what they said; the end of each, once it is decided.
+    """Read windows and decide what they said; the end of each, once it is decided. The next one is read meanwhile.
 
     One that is too much for the server is read again in smaller ones: what was staged of it stays, and is decided with
     the first of them.
     """
-    for start_us, end_us in windows:
-        unreadable = len(collected.unreadable)
-        try:
-            stage_pages(source.read(start_us, end_us), ledger, run, collected, progress)
-        except TooMuch:
-            windows.shrink()
-            # These rows come again.
-            del collected.unreadable[unreadable:]
+    unreadable: list[str] = []
+    for window_end, pages in _by_window(read_ahead(source.read(windows))):
+        stage_batch(pages, ledger, run, collected, progress)
+        unreadable += [problem for page in pages for problem in page.unreadable]
+        if window_end is None:
             continue
-        decide_all(source, ledger, decider, run, collected)
-        yield end_us
+        if window_end.end_us is not None:
+            collected.unreadable += unreadable
+            decide_all(source, ledger, decider, run, collected)
+            yield window_end.end_us
+        unreadable = []
+
+
+def _by_window(
+    items: Iterator[ObservationPage | WindowEnd],
+) -> Iterator[tuple[WindowEnd | None, list[ObservationPage]]]:
+    """Pages in batches that end where their window ends."""
+    for batch in batches(items, STAGE_PAGES, last=WindowEnd):
+        pages = [item for item in batch if isinstance(item, ObservationPage)]
+        yield batch[-1] if isinstance(batch[-1], WindowEnd) else None, pages
 
 
 def collect_traces(
@@ -105,12 +113,25 @@ def stage_pages(
 ) -> None:
     """Store pages as they come, a few in one transaction."""
     for batch in batches(read_ahead(pages), STAGE_PAGES):
-        readings = group(reading for page in batch for reading in page.readings)
-        stage(ledger, run, readings, complete=complete)
+        stage_batch(batch, ledger, run, collected, progress, complete=complete)
         collected.unreadable += [problem for page in batch for problem in page.unreadable]
-        collected.rows += sum(page.rows for page in batch)
-        collected.project_ids.update(reading.project_id for reading in readings)
-        progress("read", collected.rows, None)
+
+
+def stage_batch(
+    pages: Sequence[ObservationPage],
+    ledger: Ledger,
+    run: RunRef,
+    collected: Collected,
+    progress: Progress,
+    *,
+    complete: bool = False,
+) -> None:
+    """Store a few pages in one transaction."""
+    readings = group(reading for page in pages for reading in page.readings)
+    stage(ledger, run, readings, complete=complete)
+    collected.rows += sum(page.rows for page in pages)
+    collected.project_ids.update(reading.project_id for reading in readings)
+    progress("read", collected.rows, None)
 
 
 def decide_all(source: ObservationsSource, ledger: Ledger, decider: Decider, run: RunRef, collected: Collected) -> None:

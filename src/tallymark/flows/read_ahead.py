@@ -11,13 +11,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
-    """Yield the items in lists of `size`; the last may be shorter, also when an error ends the items."""
+def batches(items: Iterator[T], size: int, last: type | tuple[type, ...] = ()) -> Iterator[list[T]]:
+    """Yield the items in lists of `size`, or shorter where an item of the type `last`, or an error, ends one."""
     batch: list[T] = []
     try:
         for item in items:
             batch.append(item)
-            if len(batch) == size:
+            if len(batch) == size or isinstance(item, last):
                 yield batch
                 batch = []
     except Exception:

@@ -168,8 +168,10 @@ def _check_priced(trace: Trace) -> None:
 def _usage_of(trace: Trace, rule: Rule) -> _Usage:
     cost_usd, duration_s, tokens = ZERO, ZERO, 0
     for unit in trace.units:
-        cost_usd = EXACT.add(cost_usd, unit.cost_usd or ZERO)
-        duration_s = EXACT.add(duration_s, unit.duration_s or ZERO)
+        if unit.cost_usd:
+            cost_usd = EXACT.add(cost_usd, unit.cost_usd)
+        if unit.duration_s:
+            duration_s = EXACT.add(duration_s, unit.duration_s)
         tokens += unit.tokens or 0
     return _Usage(cost_usd, duration_s, tokens, _gb_month_of(trace, rule))
 

@@ -89,6 +89,12 @@ class ObservationPage(msgspec.Struct):
     unreadable: list[str]
 
 
+class WindowEnd(msgspec.Struct):
+    """Comes after the pages of a window: read up to `end_us`, or, if None, to be read again in smaller parts."""
+
+    end_us: int | None
+
+
 _decode_page = msgspec.json.Decoder(_Page).decode
 _decode_raw_page = msgspec.json.Decoder(_RawPage).decode
 _decode_row = msgspec.json.Decoder(ObservationRow).decode
@@ -108,10 +114,20 @@ class ObservationsSource:
         """Cut a range into the windows that are read and decided one after the other, the oldest first."""
         return Windows(from_us, to_us, self._window_us)
 
-    def read(self, from_us: int, to_us: int) -> Iterator[ObservationPage]:
-        """Pages of observations that start in from_us <= start < to_us, the newest first. Raises TooMuch."""
-        query = [("fromStartTime", format_time(from_us)), ("toStartTime", format_time(to_us))]
-        return self._walk(query, [])
+    def read(self, windows: Windows) -> Iterator[ObservationPage | WindowEnd]:
+        """Pages of the observations that start in each window, the newest first, and the end of each window.
+
+        Raises TooMuch if the server cannot answer the smallest window.
+        """
+        for start_us, end_us in windows:
+            query = [("fromStartTime", format_time(start_us)), ("toStartTime", format_time(end_us))]
+            try:
+                yield from self._walk(query, [])
+            except TooMuch:
+                windows.shrink()
+                yield WindowEnd(None)
+            else:
+                yield WindowEnd(end_us)
 
     def read_traces(self, trace_ids: Sequence[str]) -> Iterator[ObservationPage]:
         """Pages of every observation of some traces, whenever it started. Raises TooMuch if one alone is too large."""
@@ -227,7 +243,7 @@ def to_reading(row: ObservationRow) -> Reading:
         environment=row.environment or "default",
         public=row.public,
         bookmarked=row.bookmarked,
-        tags=tuple(sorted({tag for tag in tags if tag in (PENDING_TAG, PROCESSED_TAG)})),
+        tags=tuple(sorted({PENDING_TAG, PROCESSED_TAG}.intersection(tags))) if tags else (),
         attributes=attributes,
         marked=marked_by(tags, attributes),
     )
