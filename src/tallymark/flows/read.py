@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..clock import SystemClock
 from ..core.clock import DAY_US
 from ..errors import ConfigError, NotFound, WrongMode
 from ..ledger.ledger import Coverage
@@ -16,6 +17,7 @@ from .collect import Collected, Range, collect, collect_page, revisit_held
 from .decide import MARK_VISIBLE_AFTER_US, Decider
 from .observe import adopt_scores, collect_observations, collect_traces, revisit_held_observations
 from .progress import Progress
+from .reader import ObservationsApart, TracesApart
 from .stations import Project, Stations
 
 
@@ -123,12 +125,19 @@ def collect_trace(
 
 def traces_of(stations: Stations, project: Project) -> TracesSource:
     """The trace list of a project."""
-    return TracesSource(project.client, stations.config.window_us_max)
+    kind = TracesApart if _may_read_apart(stations) else TracesSource
+    return kind(project.client, stations.config.window_us_max)
 
 
 def observations_of(stations: Stations, project: Project) -> ObservationsSource:
     """The observations of a project."""
-    return ObservationsSource(project.client, stations.config.window_us_max)
+    kind = ObservationsApart if _may_read_apart(stations) else ObservationsSource
+    return kind(project.client, stations.config.window_us_max)
+
+
+def _may_read_apart(stations: Stations) -> bool:
+    """Not under a budget, which one client has to keep, nor on another clock than the machine's."""
+    return isinstance(stations.clock, SystemClock) and stations.config.langfuse_requests_per_minute is None
 
 
 def _look_at_scores(stations: Stations, project: Project, run: RunRef, span: Range) -> None:

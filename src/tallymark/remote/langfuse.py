@@ -75,6 +75,7 @@ class LangfuseClient:
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self.public_key = public_key
+        self.keys = public_key, secret_key
         self.requests = 0
         self.server_date: str | None = None
         self._clock = clock

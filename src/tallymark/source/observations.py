@@ -6,7 +6,7 @@ observation to its oldest, so a trace's root comes last; pages are stored as the
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -80,7 +80,7 @@ class _Identity(msgspec.Struct):
     startTime: datetime  # noqa: N815
 
 
-class ObservationPage(msgspec.Struct):
+class ObservationPage(msgspec.Struct, tag=True):
     """One page, grouped by trace. `unreadable` says what is wrong with rows that have no identity."""
 
     readings: list[Reading]
@@ -89,7 +89,7 @@ class ObservationPage(msgspec.Struct):
     unreadable: list[str]
 
 
-class WindowEnd(msgspec.Struct):
+class WindowEnd(msgspec.Struct, tag=True):
     """Comes after the pages of a window: read up to `end_us`, or, if None, to be read again in smaller parts."""
 
     end_us: int | None
@@ -101,14 +101,19 @@ _decode_row = msgspec.json.Decoder(ObservationRow).decode
 _decode_identity = msgspec.json.Decoder(_Identity).decode
 
 
+Ahead = Callable[[Iterator[bytes]], Iterator[bytes]]
+
+
 class ObservationsSource:
     """Reads the observations of one project from a Langfuse server of v4."""
 
     generation = "observations"
 
-    def __init__(self, client: LangfuseClient, window_us_max: int | None = None) -> None:
+    def __init__(self, client: LangfuseClient, window_us_max: int | None = None, ahead: Ahead = iter) -> None:
+        """`ahead` may take answers from the server in a thread while the last one is decoded."""
         self._client = client
         self._window_us = window_us_max or WINDOW_US
+        self._ahead = ahead
 
     def windows(self, from_us: int, to_us: int) -> Windows:
         """Cut a range into the windows that are read and decided one after the other, the oldest first."""
@@ -154,19 +159,30 @@ class ObservationsSource:
         asked = [*query, ("fields", FIELDS), ("expandMetadata", EXPANDED), ("limit", str(PAGE_ROWS))]
         if filters:
             asked.append(("filter", msgspec.json.encode(filters).decode()))
-        cursor: str | None = None
-        cursors = Cursors(self._client.base_url, "observations")
         progress = Progress(self._client.base_url, "observations")
-        while True:
-            more = [("cursor", cursor)] if cursor else []
-            page = self._client.get("/api/public/v2/observations", [*asked, *more], decode_page)
+        for body in self._ahead(self._answers(asked)):
+            page = decode_page(body)
             if page.readings:
                 progress.follow(min(reading.timestamp_us for reading in page.readings), _rows_of(page))
-            if page.rows:
-                yield page
-            if page.cursor is None or not page.rows:
+            yield page
+
+    def _answers(self, asked: Sequence[tuple[str, str]]) -> Iterator[bytes]:
+        """Answers with rows, as the server sent them; of each only the cursor is read."""
+        cursor: str | None = None
+        cursors = Cursors(self._client.base_url, "observations")
+        while True:
+            more = [("cursor", cursor)] if cursor else []
+            body, page = self._client.get("/api/public/v2/observations", [*asked, *more], _with_cursor)
+            if page.data:
+                yield body
+            if page.meta.cursor is None or not page.data:
                 return
-            cursor = cursors.follow(page.cursor)
+            cursor = cursors.follow(page.meta.cursor)
+
+
+def _with_cursor(body: bytes) -> tuple[bytes, _RawPage]:
+    """An answer and its rows undecoded. Raises msgspec.MsgspecError if it is no page at all."""
+    return body, _decode_raw_page(body)
 
 
 def _rows_of(page: ObservationPage) -> Iterator[Hashable]:

@@ -78,7 +78,7 @@ class _Identity(msgspec.Struct):
     timestamp: datetime
 
 
-class Page(msgspec.Struct):
+class Page(msgspec.Struct, tag=True):
     """One page of traces. `unreadable` says what is wrong with rows that have no identity."""
 
     traces: list[Trace]

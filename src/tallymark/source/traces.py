@@ -38,8 +38,8 @@ NOT_YET_BILLED: tuple[Filter, ...] = (
     {"type": "arrayOptions", "column": "tags", "operator": "none of", "value": [PROCESSED_TAG]},
 )
 TOKENS_WITHOUT_COST: tuple[Filter, ...] = (
-    {"type": "number", "column": "totalTokens", "operator": ">", "value": 0},
     {"type": "number", "column": "totalCost", "operator": "=", "value": 0},
+    {"type": "number", "column": "totalTokens", "operator": ">", "value": 0},
 )
 MARKED_BY_SCORE: tuple[Filter, ...] = (
     {

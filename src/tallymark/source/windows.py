@@ -14,15 +14,15 @@ class Windows:
     """The windows of a range, the oldest first, each beginning where the one before it ended. Times in microseconds."""
 
     def __init__(self, from_us: int, to_us: int, width_us_max: int) -> None:
+        self.from_us, self.to_us, self.width_us_max = from_us, to_us, width_us_max
         self._start_us = self._end_us = from_us
-        self._to_us = to_us
-        self._width_us = self._width_us_max = width_us_max
+        self._width_us = width_us_max
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        while self._end_us < self._to_us:
-            self._start_us, self._end_us = self._end_us, min(self._end_us + self._width_us, self._to_us)
+        while self._end_us < self.to_us:
+            self._start_us, self._end_us = self._end_us, min(self._end_us + self._width_us, self.to_us)
             # What comes after this one, unless it has to be shrunk, dares twice as much.
-            self._width_us = min(self._width_us * 2, self._width_us_max)
+            self._width_us = min(self._width_us * 2, self.width_us_max)
             yield self._start_us, self._end_us
 
     def shrink(self) -> None:

@@ -1,0 +1,170 @@
+"""Reading in a process of its own: pages are fetched and decoded there, while this one decides and stores.
+
+Python runs one thread at a time, and decoding takes a third of collecting: so a long range is read faster
+(docs/adr/0021). Both ends are here. The order goes to the child's standard input, so that no key stands among its
+arguments; pages come back on its standard output, each as its length and then MessagePack.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import IO, Any
+
+import msgspec
+
+from .. import errors
+from ..clock import SystemClock
+from ..core.clock import DAY_US
+from ..errors import TallymarkError, Unavailable
+from ..remote.langfuse import LangfuseClient
+from ..source.observations import ObservationPage, ObservationsSource, WindowEnd
+from ..source.rows import Page
+from ..source.traces import TracesSource
+from ..source.windows import Windows
+from .read_ahead import read_ahead
+
+# Starting a process takes as long as reading a few thousand rows; a shorter range is read in this one.
+RANGE_US_MIN = DAY_US
+_LENGTH = struct.Struct(">I")
+
+
+class ReadTraces(msgspec.Struct, tag=True):
+    """What TracesSource.read is asked."""
+
+    from_us: int
+    to_us: int
+    only_pending: bool
+    horizon_us: int | None
+    window_us_max: int | None
+
+
+class ReadObservations(msgspec.Struct, tag=True):
+    """What ObservationsSource.read is asked."""
+
+    from_us: int
+    to_us: int
+    width_us_max: int
+
+
+class Order(msgspec.Struct):
+    """What the child is to read, and with which keys."""
+
+    base_url: str
+    public_key: str
+    secret_key: str
+    read: ReadTraces | ReadObservations
+
+
+class Failed(msgspec.Struct, tag=True):
+    """The child met an error: the name of its class in errors.py, and what it says."""
+
+    kind: str
+    message: str
+
+
+class Done(msgspec.Struct, tag=True):
+    """The last thing a child says: how many requests it made."""
+
+    requests: int
+
+
+class TracesApart(TracesSource):
+    """The trace list, a long range of it read in a process of its own."""
+
+    def read(
+        self, from_us: int, to_us: int, only_pending: bool = False, horizon_us: int | None = None
+    ) -> Iterator[Page]:
+        """As TracesSource.read."""
+        if (to_us if horizon_us is None else horizon_us) - from_us < RANGE_US_MIN:
+            return super().read(from_us, to_us, only_pending, horizon_us)
+        return _read_apart(
+            self._client, ReadTraces(from_us, to_us, only_pending, horizon_us, self._window_us_max), _decode_page
+        )
+
+
+class ObservationsApart(ObservationsSource):
+    """Observations, a range of several windows of them read in a process of its own."""
+
+    def read(self, windows: Windows) -> Iterator[ObservationPage | WindowEnd]:
+        """As ObservationsSource.read."""
+        if windows.to_us - windows.from_us <= windows.width_us_max:
+            return super().read(windows)
+        order = ReadObservations(windows.from_us, windows.to_us, windows.width_us_max)
+        return _read_apart(self._client, order, _decode_observations)
+
+
+_decode_order = msgspec.msgpack.Decoder(Order).decode
+_decode_page = msgspec.msgpack.Decoder(Page | Failed | Done).decode
+_decode_observations = msgspec.msgpack.Decoder(ObservationPage | WindowEnd | Failed | Done).decode
+
+
+def _read_apart(client: LangfuseClient, read: ReadTraces | ReadObservations, decode: Any) -> Iterator[Any]:
+    """Start a child and yield what it reads. Raises the child's error, or Unavailable if it ends without a word."""
+    child = subprocess.Popen(  # noqa: S603 - this interpreter, this module
+        [sys.executable, "-m", __spec__.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdin is not None and child.stdout is not None
+    try:
+        with contextlib.suppress(BrokenPipeError), child.stdin as order:
+            order.write(msgspec.msgpack.encode(Order(client.base_url, *client.keys, read)))
+        for frame in _frames(child.stdout):
+            said = decode(frame)
+            if isinstance(said, Failed):
+                raise getattr(errors, said.kind)(said.message)
+            if isinstance(said, Done):
+                client.requests += said.requests
+                return
+            yield said
+        raise Unavailable(
+            f"the process that reads {client.base_url} ended early (status {child.wait()}). Nothing is lost: run again."
+        )
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+
+
+def _frames(pages: IO[bytes]) -> Iterator[bytes]:
+    while len(length := pages.read(_LENGTH.size)) == _LENGTH.size:
+        yield pages.read(_LENGTH.unpack(length)[0])
+
+
+def main() -> None:
+    """The child: take an order, read, and say what was read."""
+    # Who presses Ctrl-C means the parent, which then ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    order = _decode_order(sys.stdin.buffer.read())
+    client = LangfuseClient(order.base_url, order.public_key, order.secret_key, SystemClock())
+    try:
+        for page in _pages(client, order.read):
+            _say(page)
+        _say(Done(client.requests))
+    except TallymarkError as error:
+        _say(Failed(type(error).__name__, str(error)))
+
+
+def _pages(client: LangfuseClient, read: ReadTraces | ReadObservations) -> Iterator[Any]:
+    if isinstance(read, ReadTraces):
+        source = TracesSource(client, read.window_us_max)
+        return source.read(read.from_us, read.to_us, read.only_pending, read.horizon_us)
+    return ObservationsSource(client, ahead=read_ahead).read(Windows(read.from_us, read.to_us, read.width_us_max))
+
+
+def _say(what: Any) -> None:
+    frame = msgspec.msgpack.encode(what)
+    sys.stdout.buffer.write(_LENGTH.pack(len(frame)) + frame)
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BrokenPipeError:
+        # The parent is gone. What is left to say goes nowhere, or Python would complain of it at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
