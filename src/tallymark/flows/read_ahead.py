@@ -6,7 +6,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -28,33 +28,45 @@ def batches(items: Iterator[T], size: int, last: type | tuple[type, ...] = ()) -
         yield batch
 
 
-def read_ahead(items: Iterator[T], depth: int = 32) -> Iterator[T]:
-    """Yield the items of an iterator that runs in a thread, at most `depth` ahead. Its errors are raised here."""
-    fetched: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(depth)
-    stopped = threading.Event()
+class ReadAhead(Iterator[T]):
+    """The items of an iterator that runs in a thread, at most `depth` ahead, from the moment this is made.
 
-    def put(kind: str, value: T | BaseException | None) -> None:
+    Its errors are raised here. The thread stops when nobody holds this any more.
+    """
+
+    def __init__(self, items: Iterator[T], depth: int = 32) -> None:
+        self._fetched: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(depth)
+        self._stopped = threading.Event()
+        # The thread must not hold this object, or nobody could ever let go of it.
+        threading.Thread(
+            target=_fetch, args=(items, self._fetched, self._stopped), name="read-ahead", daemon=True
+        ).start()
+
+    def __next__(self) -> T:
+        if self._stopped.is_set():
+            raise StopIteration
+        kind, value = self._fetched.get()
+        if kind == "item":
+            return value  # type: ignore[return-value]
+        self._stopped.set()
+        raise value if isinstance(value, BaseException) else StopIteration
+
+    def __del__(self) -> None:
+        self._stopped.set()
+
+
+def _fetch(items: Iterator[T], fetched: queue.Queue[tuple[str, Any]], stopped: threading.Event) -> None:
+    def put(kind: str, value: Any = None) -> None:
         while not stopped.is_set():
             with contextlib.suppress(queue.Full):
                 fetched.put((kind, value), timeout=0.1)
                 return
 
-    def fetch() -> None:
-        try:
-            for item in items:
-                put("item", item)
-                if stopped.is_set():
-                    return
-            put("end", None)
-        except BaseException as error:  # noqa: BLE001 - carried to the reader and raised there
-            put("error", error)
-
-    thread = threading.Thread(target=fetch, name="read-ahead", daemon=True)
-    thread.start()
     try:
-        while (got := fetched.get())[0] == "item":
-            yield got[1]  # type: ignore[misc]
-        if isinstance(got[1], BaseException):
-            raise got[1]
-    finally:
-        stopped.set()
+        for item in items:
+            put("item", item)
+            if stopped.is_set():
+                return
+        put("end")
+    except BaseException as error:  # noqa: BLE001 - carried to the reader and raised there
+        put("error", error)

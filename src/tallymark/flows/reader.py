@@ -25,9 +25,9 @@ from ..errors import TallymarkError, Unavailable
 from ..remote.langfuse import LangfuseClient
 from ..source.observations import ObservationPage, ObservationsSource, WindowEnd
 from ..source.rows import Page
-from ..source.traces import TracesSource
+from ..source.traces import Ahead, Lookup, TracesSource
 from ..source.windows import Windows
-from .read_ahead import read_ahead
+from .read_ahead import ReadAhead
 
 # Starting a process takes as long as reading a few thousand rows; a shorter range is read in this one.
 RANGE_US_MIN = DAY_US
@@ -81,11 +81,19 @@ class TracesApart(TracesSource):
         self, from_us: int, to_us: int, only_pending: bool = False, horizon_us: int | None = None
     ) -> Iterator[Page]:
         """As TracesSource.read."""
-        if (to_us if horizon_us is None else horizon_us) - from_us < RANGE_US_MIN:
+        if not _is_long(from_us, to_us, horizon_us):
             return super().read(from_us, to_us, only_pending, horizon_us)
         return _read_apart(
             self._client, ReadTraces(from_us, to_us, only_pending, horizon_us, self._window_us_max), _decode_page
         )
+
+    def lookup(self, from_us: int, to_us: int, horizon_us: int | None = None, ahead: Ahead = iter) -> Lookup:
+        """As TracesSource.lookup. In a long range something is new for certain: it is asked while the child starts."""
+        return super().lookup(from_us, to_us, horizon_us, ReadAhead if _is_long(from_us, to_us, horizon_us) else ahead)
+
+
+def _is_long(from_us: int, to_us: int, horizon_us: int | None) -> bool:
+    return (to_us if horizon_us is None else horizon_us) - from_us >= RANGE_US_MIN
 
 
 class ObservationsApart(ObservationsSource):
@@ -153,7 +161,7 @@ def _pages(client: LangfuseClient, read: ReadTraces | ReadObservations) -> Itera
     if isinstance(read, ReadTraces):
         source = TracesSource(client, read.window_us_max)
         return source.read(read.from_us, read.to_us, read.only_pending, read.horizon_us)
-    return ObservationsSource(client, ahead=read_ahead).read(Windows(read.from_us, read.to_us, read.width_us_max))
+    return ObservationsSource(client, ahead=ReadAhead).read(Windows(read.from_us, read.to_us, read.width_us_max))
 
 
 def _say(what: Any) -> None:

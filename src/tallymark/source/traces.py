@@ -8,7 +8,7 @@ before. Repeats are harmless, because the ledger knows a trace by its id.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote_plus
 
@@ -50,6 +50,9 @@ MARKED_BY_SCORE: tuple[Filter, ...] = (
         "value": ["processed"],
     },
 )
+
+
+Ahead = Callable[[Iterator[Page]], Iterator[Page]]
 
 
 @dataclass(slots=True)
@@ -121,11 +124,11 @@ class TracesSource:
             found += self.read_many([trace.trace_id for trace in chunk], earliest_us - CONFIRM_LOOKBACK_US).traces
         return found
 
-    def lookup(self, from_us: int, to_us: int, horizon_us: int | None = None) -> Lookup:
-        """Answers that the trace list does not carry, for the traces of one range."""
+    def lookup(self, from_us: int, to_us: int, horizon_us: int | None = None, ahead: Ahead = iter) -> Lookup:
+        """Answers that the trace list does not carry, for the traces of one range. `ahead` may ask before it must."""
         unpriced = self._walk(from_us, to_us, "core", TOKENS_WITHOUT_COST, horizon_us)
         scored = self._walk(from_us, to_us, "core", MARKED_BY_SCORE, horizon_us)
-        return Lookup(IdStream(unpriced), IdStream(map(self._marked_themselves, scored)))
+        return Lookup(IdStream(ahead(unpriced)), IdStream(ahead(map(self._marked_themselves, scored))))
 
     def _marked_themselves(self, page: Page) -> Page:
         """The page without traces of which only an observation carries the score: the filter takes both for one."""
