@@ -8,8 +8,8 @@ demo: .setup  ## run the whole story on the local sandbox, with both generations
 	.venv/bin/tallymark demo
 	.venv/bin/tallymark demo --generation observations --traces 10000
 
-test: .setup .sdks  ## run all tests
-	.venv/bin/python -m pytest
+test: .setup .sdks  ## run all tests, on all cores
+	.venv/bin/python -m pytest -n auto --dist loadfile
 
 check: .setup  ## format, lint, types
 	.venv/bin/ruff format --check src tests bench examples scripts

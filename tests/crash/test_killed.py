@@ -90,9 +90,9 @@ def test_killed_between_recorded_batches_loses_no_trace(tmp_path):
         return request.path == TRACES and world.has_ledger() and bool(world.ask("select 1 from entry limit 1"))
 
     faults = Faults.script([(after_a_batch, Fault.HANG_AFTER)], hang_seconds=HANG_SECONDS)
-    with open_world(tmp_path, traces=5000, langfuse_faults=faults) as world:
+    with open_world(tmp_path, traces=15_000, langfuse_faults=faults) as world:
         kill_when(world, lambda: faults.done)
-        assert 0 < len(world.ask("select 1 from trace")) < 4900
+        assert 0 < len(world.ask("select 1 from trace")) < 14_900
         finish(world)
 
 
