@@ -6,6 +6,7 @@ from stub_services import Answers, Pages, row
 from builders import CREDITS_OF_A_TRACE, NOW_US, PROJECT
 from tallymark.core.clock import DAY_US, format_time
 from tallymark.errors import Garbled, KeyRefused, LedgerLocked, LedgerNewer, LedgerUnusable, Unavailable
+from tallymark.failpoints import Step
 from tallymark.ledger import sqlite
 from tallymark.sandbox.story import PROMPT
 
@@ -153,7 +154,7 @@ def test_a_ledger_that_is_locked(put, run, look, ledger, stripe, monkeypatch):
     """Exit 4, nothing sent, and the next run bills."""
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.05)
     put("t1")
-    with ledger._db.transaction(), pytest.raises(LedgerLocked) as caught:
+    with ledger._db.transaction(Step.RECORD), pytest.raises(LedgerLocked) as caught:
         run()
 
     assert caught.value.exit_status == 4

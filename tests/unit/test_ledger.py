@@ -22,8 +22,9 @@ from ledger_lines import (
 )
 from tallymark.core.clock import HOUR_US, SECOND_US
 from tallymark.core.states import Answer, MeterOutcome
-from tallymark.ledger import open_ledger, owner
-from tallymark.ledger.ledger import CLAIM_SECONDS
+from tallymark.failpoints import Step
+from tallymark.ledger import open_ledger, owner, sending
+from tallymark.ledger.sending import CLAIM_SECONDS
 
 
 @pytest.fixture
@@ -193,8 +194,8 @@ def test_an_old_attempts_answer_changes_nothing(sent_event, ledger, look, outcom
 
 def test_an_answer_that_comes_after_the_claim_was_freed_changes_nothing(sent_event, ledger, look):
     """Freed and not yet claimed again: the old owner is fenced out all the same."""
-    with ledger._db.transaction():
-        ledger._free_abandoned_txn(later(CLAIM_SECONDS))
+    with ledger.transaction(Step.CLAIM) as database:
+        sending._free_abandoned_txn(database, later(CLAIM_SECONDS))
 
     ledger.settle([(sent_event, ACCEPTED)], later(CLAIM_SECONDS + 1))
 

@@ -49,7 +49,7 @@ def test_the_unique_key_refuses_a_second_charge(ledger, look, monkeypatch):
     """Even code that believed a trace unbilled cannot bill it twice: nothing of its batch is stored."""
     bill(ledger, "t1")
     stale = ledger._db.rows
-    monkeypatch.setattr(ledger._db, "rows", lambda name, **v: [] if name == "billed_by_meter" else stale(name, **v))
+    monkeypatch.setattr(ledger._db, "rows", lambda of, /, **v: [] if of == "billed_by_meter" else stale(of, **v))
 
     with pytest.raises(sqlite3.IntegrityError, match="UNIQUE constraint failed: entry"):
         bill(ledger, "t1")

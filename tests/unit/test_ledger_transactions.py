@@ -8,7 +8,8 @@ import pytest
 
 from builders import PROJECT, read_trace
 from ledger_lines import ACCEPTED, NOW_US, REJECTED, RUN, adjust, bill, charge, entry, gather_all, later
-from tallymark.ledger import Ledger, open_ledger
+from tallymark.failpoints import Step
+from tallymark.ledger import Ledger, open_ledger, sending
 from tallymark.ledger.ledger import Coverage
 
 COVERAGE = Coverage("source", "sync", 0, NOW_US)
@@ -77,7 +78,7 @@ def test_the_table_above_names_every_writing_method():
     writing = {
         name
         for name, method in inspect.getmembers(Ledger, inspect.isfunction)
-        if not name.startswith("_") and name != "transaction" and "transaction()" in inspect.getsource(method)
+        if not name.startswith("_") and name != "transaction" and "transaction(Step." in inspect.getsource(method)
     }
 
     assert set(WRITES) == writing
@@ -100,8 +101,8 @@ def test_every_write_is_inside_the_methods_transaction(used, path, name, monkeyp
     begin = type(used._db).transaction
 
     @contextlib.contextmanager
-    def rolled_back(database):
-        with begin(database):
+    def rolled_back(database, step):
+        with begin(database, step):
             yield
             raise RuntimeError("no commit")
 
@@ -119,15 +120,15 @@ def test_an_answer_is_stored_wholly_or_not_at_all(used, path, monkeypatch):
     gather_all(used)
     claims = used.claim(later(120), 10)
     before = seen(path)
-    settle_one_claim = type(used)._settle_txn
+    settle_one_claim = sending.settle_txn
 
-    def fail_at_the_second(ledger, claim, outcome, now_us):
+    def fail_at_the_second(database, claim, outcome, now_us):
         if claim is claims[1]:
             raise RuntimeError("a bug")
-        settle_one_claim(ledger, claim, outcome, now_us)
+        settle_one_claim(database, claim, outcome, now_us)
 
     with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="a bug"):
-        patched.setattr(type(used), "_settle_txn", fail_at_the_second)
+        patched.setattr(sending, "settle_txn", fail_at_the_second)
         used.settle([(claim, ACCEPTED) for claim in claims], later(121))
 
     assert seen(path) == before
@@ -138,7 +139,7 @@ def test_a_method_never_joins_a_transaction_that_is_open(used, path, name):
     """The ledger is the only owner of transactions: nested, it refuses, and the outer one can still be undone."""
     before = seen(path)
 
-    with pytest.raises(sqlite3.OperationalError, match="within a transaction"), used._db.transaction():
+    with pytest.raises(sqlite3.OperationalError, match="within a transaction"), used._db.transaction(Step.RECORD):
         WRITES[name](used)
 
     assert seen(path) == before

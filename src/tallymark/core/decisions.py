@@ -21,6 +21,22 @@ class Outcome(StrEnum):
     HELD = "held"
 
 
+class EntryKind(StrEnum):
+    """What a line of the ledger is.
+
+    charge: the first of a trace on a meter. adjustment: its usage changed. reversal and rebooking: an amount taken
+    from one bucket and put into another by a decision. waiver: not billed, by a decision. invoiced: billed by an
+    invoice item.
+    """
+
+    CHARGE = "charge"
+    ADJUSTMENT = "adjustment"
+    REVERSAL = "reversal"
+    REBOOKING = "rebooking"
+    WAIVER = "waiver"
+    INVOICED = "invoiced"
+
+
 class MarkState(StrEnum):
     """Where the mark of a trace stands: no mark due, money not accepted yet, to be written, written."""
 

@@ -30,12 +30,26 @@ def meter_event_id(
     return f"tm-{ledger_id}-{bucket_start_us // 1_000_000}-{content}-{revision}"
 
 
+def sent_identifier(meter_event_id: str, reissue: int) -> str:
+    """The identifier of the n-th issue of a meter event; 0 is the first.
+
+    Whether Stripe frees an identifier that failed after acceptance is not documented (facts/stripe.md section 1): the
+    same one might be taken for a duplicate and never be counted.
+    """
+    return f"{meter_event_id}.{reissue}" if reissue else meter_event_id
+
+
 def idempotency_key(identifier: str, attempt: int) -> str:
     """A fresh HTTP idempotency key for every attempt, with the identifier in front.
 
     A stored 5xx would be replayed under the same key (facts/stripe.md section 6); the identifier is what dedupes.
     """
     return f"{identifier}:{attempt}"
+
+
+def link(previous_digest: str, content: bytes) -> str:
+    """The digest of one line in a chain: SHA-256 over the digest of the line before and the line's own content."""
+    return hashlib.sha256(previous_digest.encode() + b"\n" + content).hexdigest()
 
 
 def score_id(project_id: str, trace_id: str) -> str:

@@ -7,15 +7,25 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """pending → sending → accepted | rejected | in_doubt; carried and cancelled end without a send."""
+    """pending → sending → accepted | rejected | in_doubt; held waits for a person; carried ends without a send.
+
+    accepted → cancelling → cancelled where Stripe is asked to take one back; what never counted is cancelled at once.
+    accepted → rejected where Stripe reports later that it did not count it.
+    """
 
     PENDING = "pending"
     SENDING = "sending"
     ACCEPTED = "accepted"
     REJECTED = "rejected"
     IN_DOUBT = "in_doubt"
+    HELD = "held"
+    CANCELLING = "cancelling"
     CANCELLED = "cancelled"
     CARRIED = "carried"
+
+
+UNSETTLED = (State.PENDING, State.SENDING, State.CANCELLING, State.REJECTED, State.IN_DOUBT, State.HELD)
+"""States in which the money of a meter event is not where it is going to be."""
 
 
 class Answer(StrEnum):
@@ -51,9 +61,13 @@ STATE_AFTER = {
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A meter event that this process may send once: everything in it was committed before."""
+    """A meter event that this process may send once: everything in it was committed before.
+
+    `identifier` is what Stripe gets; it is the meter event's id until Stripe has reported that it did not count it.
+    """
 
     meter_event_id: str
+    identifier: str
     customer_id: str
     meter: str
     timestamp_s: int

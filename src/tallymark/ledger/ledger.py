@@ -13,32 +13,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
-from ..core.clock import SECOND_US
-from ..core.credits import split_whole_credits
 from ..core.decisions import Decision, Known, TraceKey, key_of
-from ..core.ids import idempotency_key, meter_event_id
-from ..core.states import STATE_AFTER, Answer, Claim, MeterOutcome, State, retry_delay_us
+from ..core.states import Claim, MeterOutcome
 from ..core.types import Trace
-from ..core.windows import STRIPE_PROMISE_MARGIN_US, STRIPE_PROMISE_US
 from ..errors import ConfigError, LedgerError
-from . import owner, rows
+from ..failpoints import Step
+from . import rows, sending
+from .chain import link_entries_txn
+from .database import Database, Row
 from .rows import RunRef
 from .sqlite import SqliteDatabase
 
-CLAIM_SECONDS = 60
 _encode = msgspec.json.Encoder().encode
-
-
-class Row(Protocol):
-    """A row of a statement, by column name."""
-
-    def __getitem__(self, name: str, /) -> Any: ...
-
-    def keys(self) -> list[str]: ...
 
 
 Decide = Callable[[Trace, Known | None], Decision]
@@ -59,7 +49,7 @@ class Snapshot:
     """What the ledger knew of some traces at a moment."""
 
     known: Mapping[TraceKey, Known]
-    version: tuple[int, int]
+    version: object
 
 
 def open_ledger(url: str, *, read_only: bool = False) -> Ledger:
@@ -101,7 +91,7 @@ def dry_copy(url: str) -> Iterator[Ledger]:
 class Ledger:
     """One process's hold on the ledger."""
 
-    def __init__(self, database: SqliteDatabase, *, migrate: bool = True) -> None:
+    def __init__(self, database: Database, *, migrate: bool = True) -> None:
         self._db = database
         if migrate:
             database.migrate()
@@ -110,7 +100,7 @@ class Ledger:
             database.require_current()
 
     def _make_id(self) -> None:
-        with self._db.transaction():
+        with self._db.transaction(Step.PUT_FACT):
             if self.fact("ledger_id") is None:
                 self._db.write("put_fact", name="ledger_id", value=secrets.token_hex(4))
 
@@ -125,20 +115,20 @@ class Ledger:
 
     def put_fact(self, name: str, value: str) -> None:
         """Store a fact."""
-        with self._db.transaction():
+        with self._db.transaction(Step.PUT_FACT):
             self._db.write("put_fact", name=name, value=value)
 
     # --- runs and coverage
 
     def start_run(self, run_id: str, verb: str, now_us: int, card_digest: str, card_text: str) -> None:
         """Note that a run begins, and under which rate card."""
-        with self._db.transaction():
+        with self._db.transaction(Step.START_RUN):
             self._db.write("start_run", run_id=run_id, verb=verb, now_us=now_us)
             self._db.write("put_rate_card", digest=card_digest, body=card_text, now_us=now_us)
 
     def finish_run(self, run_id: str, summary: bytes, now_us: int) -> None:
         """Note how a run ended."""
-        with self._db.transaction():
+        with self._db.transaction(Step.FINISH_RUN):
             self._db.write("finish_run", run_id=run_id, summary=summary.decode(), now_us=now_us)
 
     def coverage(self, source_key: str, purpose: str) -> Coverage | None:
@@ -148,12 +138,12 @@ class Ledger:
 
     def put_coverage(self, coverage: Coverage) -> None:
         """Store what is read and settled now."""
-        with self._db.transaction():
+        with self._db.transaction(Step.PUT_COVERAGE):
             self._put_coverage_txn(coverage)
 
     def forget_coverage(self, source_key: str, purpose: str) -> None:
         """Forget what was read, so that the next run reads it again."""
-        with self._db.transaction():
+        with self._db.transaction(Step.FORGET_COVERAGE):
             self._db.write("delete_coverage", source_key=source_key, purpose=purpose)
 
     def _put_coverage_txn(self, coverage: Coverage) -> None:
@@ -185,9 +175,9 @@ class Ledger:
         return {(row["project_id"], row["trace_id"]): _known(row) for row in self._db.rows("known", keys=keys)}
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[SqliteDatabase]:
+    def transaction(self, step: Step) -> Iterator[Database]:
         """One transaction, for the modules of this package."""
-        with self._db.transaction():
+        with self._db.transaction(step):
             yield self._db
 
     def billed_by_meter(self, key: TraceKey) -> dict[str, int]:
@@ -207,7 +197,7 @@ class Ledger:
 
         `snapshot` is what was known a moment ago; it is used if nobody has written since.
         """
-        with self._db.transaction():
+        with self._db.transaction(Step.RECORD):
             fresh = snapshot is not None and snapshot.version == self._db.version_of_data()
             known = snapshot.known if snapshot is not None and fresh else self.known(traces)
             decisions = [decide(trace, known.get(key_of(trace))) for trace in traces]
@@ -221,7 +211,8 @@ class Ledger:
         changed = [decision for decision in decisions if decision.worth_micros is not None]
         self._db.write_many("put_trace", [rows.put_trace(run, decision) for decision in changed])
         self._db.write_many("touch_trace", [rows.touch_trace(run, d) for d in decisions if d.worth_micros is None])
-        self._db.write_many("append_entry", [row for d in changed for row in self._entries_txn(run, d)])
+        entries = [row for decision in changed for row in self._entries_txn(run, decision)]
+        self._db.write_many("append_entry", link_entries_txn(self._db, entries))
 
     def _entries_txn(self, run: RunRef, decision: Decision) -> list[rows.AppendEntry]:
         """The entries of a decision as rows. A charge is the first of its trace; only an adjustment has to count."""
@@ -253,134 +244,23 @@ class Ledger:
     def gather(self, run: RunRef, limit: int) -> int:
         """Fix meter events for up to `limit` open buckets: value, identifier, timestamp, payload. How many buckets."""
         ledger_id = self.fact("ledger_id") or ""
-        with self._db.transaction():
-            buckets = self._db.rows("open_buckets", limit=limit)
-            for bucket in buckets:
-                self._gather_txn(run, ledger_id, bucket)
-        return len(buckets)
-
-    def _gather_txn(self, run: RunRef, ledger_id: str, bucket: Row) -> None:
-        place = {
-            name: bucket[name] for name in ("customer_id", "meter", "bucket_start_us", "bucket_end_us", "bucket_key")
-        }
-        lane = {"customer_id": bucket["customer_id"], "meter": bucket["meter"]}
-        carry_row = self._db.row("carry_of", **lane)
-        carry_before = carry_row["amount_micros"] if carry_row else 0
-        credits, carry_after = split_whole_credits(carry_before + bucket["entries_micros"])
-        revision_row = self._db.row("next_revision", **place)
-        revision = revision_row[0] if revision_row else 0
-        identifier = meter_event_id(ledger_id, **place, revision=revision)
-        self._db.write(
-            "put_meter_event",
-            **place,
-            meter_event_id=identifier,
-            revision=revision,
-            # The latest usage in the bucket: inside the bucket, never ahead of now, and the last to grow too old.
-            timestamp_s=bucket["timestamp_us"] // SECOND_US,
-            credits=credits,
-            entries_micros=bucket["entries_micros"],
-            carry_before_micros=carry_before,
-            carry_after_micros=carry_after,
-            payload=self._payload_txn(place),
-            state=State.PENDING if credits else State.CARRIED,
-            now_us=run.now_us,
-            run_id=run.run_id,
-        )
-        self._db.write("cover_entries", **place, meter_event_id=identifier)
-        self._db.write("put_carry", **lane, amount_micros=carry_after)
-        if not credits:
-            self._db.write("owe_marks", meter_event_id=identifier)
-
-    def _payload_txn(self, place: Mapping[str, Any]) -> str:
-        """What a meter event says besides customer and value: in trace buckets, the trace and its components."""
-        if not place["bucket_key"]:
-            return "{}"
-        row = self._db.row("trace_of_bucket", **place)
-        return _encode(_trace_payload(row)).decode() if row else "{}"
+        with self._db.transaction(Step.GATHER):
+            return sending.gather_txn(self._db, run, ledger_id, limit)
 
     def claim(self, now_us: int, limit: int) -> list[Claim]:
         """Take up to `limit` meter events for sending, one of each (customer, meter). Committed before any send."""
-        claims = []
-        with self._db.transaction():
-            # First free, then doubt: a claim abandoned for a day was perhaps sent, and Stripe has forgotten it.
-            self._free_abandoned_txn(now_us)
-            self._give_up_on_the_old_txn(now_us)
-            for row in self._db.rows("claimable", now_us=now_us, limit=limit):
-                claims.append(self._claim_txn(row, now_us))
-        return claims
-
-    def _claim_txn(self, row: Row, now_us: int) -> Claim:
-        identifier, attempt = row["meter_event_id"], row["attempt"] + 1
-        key = idempotency_key(identifier, attempt)
-        self._db.row(
-            "claim",
-            meter_event_id=identifier,
-            claimed_by=owner.this_process(),
-            claimed_until_us=now_us + CLAIM_SECONDS * SECOND_US,
-        )
-        self._db.write("put_attempt", meter_event_id=identifier, attempt=attempt, idempotency_key=key, now_us=now_us)
-        return Claim(
-            identifier,
-            row["customer_id"],
-            row["meter"],
-            row["timestamp_s"],
-            row["credits"],
-            row["payload"],
-            attempt,
-            key,
-            row["unanswered_since_us"],
-            now_us,
-        )
-
-    def _give_up_on_the_old_txn(self, now_us: int) -> None:
-        self._db.write("doubt", promise_ended_us=now_us - STRIPE_PROMISE_US + STRIPE_PROMISE_MARGIN_US)
-
-    def _free_abandoned_txn(self, now_us: int) -> None:
-        for row in self._db.rows("claims_held"):
-            if now_us >= row["claimed_until_us"] or owner.is_dead(row["claimed_by"]):
-                sent = self._db.row("attempt_sent_at", meter_event_id=row["meter_event_id"], attempt=row["attempt"])
-                self._db.write(
-                    "abandon",
-                    meter_event_id=row["meter_event_id"],
-                    attempt=row["attempt"],
-                    sent_at_us=sent["sent_at_us"] if sent else now_us,
-                )
+        with self._db.transaction(Step.CLAIM):
+            return sending.claim_txn(self._db, now_us, limit)
 
     def settle(self, settled: Sequence[tuple[Claim, MeterOutcome]], now_us: int) -> None:
         """Store the meter's answers, each fenced by its attempt, and owe marks for what was accepted."""
-        with self._db.transaction():
+        with self._db.transaction(Step.SETTLE):
             for claim, outcome in settled:
-                self._settle_txn(claim, outcome, now_us)
-
-    def _settle_txn(self, claim: Claim, outcome: MeterOutcome, now_us: int) -> None:
-        unanswered = claim.unanswered_since_us
-        if outcome.answer is Answer.UNKNOWN and unanswered is None:
-            unanswered = claim.sent_at_us
-        state = STATE_AFTER[outcome.answer]
-        self._db.write(
-            "settle_attempt",
-            meter_event_id=claim.meter_event_id,
-            attempt=claim.attempt,
-            now_us=now_us,
-            outcome=outcome.answer,
-            answer=outcome.detail,
-        )
-        fenced = self._db.row(
-            "settle",
-            meter_event_id=claim.meter_event_id,
-            attempt=claim.attempt,
-            state=state,
-            answer=outcome.detail,
-            now_us=now_us,
-            next_attempt_at_us=now_us + retry_delay_us(claim.attempt, outcome.retry_after_seconds),
-            unanswered_since_us=None if state is State.ACCEPTED else unanswered,
-        )
-        if fenced and state is State.ACCEPTED:
-            self._db.write("owe_marks", meter_event_id=claim.meter_event_id)
+                sending.settle_txn(self._db, claim, outcome, now_us)
 
     def reopen_rejected(self) -> int:
         """Offer rejected meter events again: they were not counted, and their cause may be mended. How many."""
-        with self._db.transaction():
+        with self._db.transaction(Step.REOPEN_REJECTED):
             return self._db.write("reopen_rejected")
 
     def open_meter_events(self) -> dict[str, int]:
@@ -390,7 +270,7 @@ class Ledger:
     def next_attempt_at_us(self) -> int | None:
         """When the next open meter event may be offered; 0 while another process sends one; None if none is open."""
         row = self._db.row("next_attempt")
-        return row[0] if row else None
+        return row["next_attempt_at_us"] if row else None
 
     # --- marks
 
@@ -400,7 +280,7 @@ class Ledger:
 
     def settle_marks(self, written: Sequence[TraceKey], refused: Mapping[TraceKey, str], now_us: int) -> None:
         """Store which marks were taken and which were refused, and why; the refused stay owed."""
-        with self._db.transaction():
+        with self._db.transaction(Step.SETTLE_MARKS):
             self._db.write_many("mark_written", [rows.MarkWritten(now_us, *key) for key in written])
             self._db.write_many("mark_refused", [rows.MarkRefused(why, *key) for key, why in refused.items()])
 
@@ -410,7 +290,7 @@ class Ledger:
 
     def tagged(self, keys: Sequence[TraceKey]) -> None:
         """Note that traces now carry the tag billing:pending."""
-        with self._db.transaction():
+        with self._db.transaction(Step.TAG):
             self._db.write_many("tagged", [rows.TraceRef(*key) for key in keys])
 
     # --- reading
@@ -451,11 +331,3 @@ def _known(row: Row) -> Known:
         duration_s=Decimal(row["duration_s"]) if row["duration_s"] is not None else None,
         generation=row["generation"],
     )
-
-
-def _trace_payload(row: Row) -> dict[str, str]:
-    """Payload values are text of at most 100 characters (facts/stripe.md section 1); longer ids are left out."""
-    parts = msgspec.json.decode(row["components"]).get("parts", [])
-    payload = {"trace_id": row["trace_id"], "user_id": row["user_id"] or ""}
-    payload |= {f"{part['name']}_credits": part["credits"] for part in parts}
-    return {name: value for name, value in payload.items() if 0 < len(value) <= 100}

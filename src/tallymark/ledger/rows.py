@@ -50,14 +50,14 @@ class PutTrace(NamedTuple):
     release: str | None
     version: str | None
     environment: str
-    public: bool
-    bookmarked: bool
+    public: int
+    bookmarked: int
     tags: str
     attributes: str
     marked: str
     mark_state: str
     generation: str
-    root_seen: bool
+    root_seen: int
     cost_usd: str | None
     duration_s: str | None
 
@@ -96,25 +96,26 @@ class PutReading(NamedTuple):
     project_id: str
     trace_id: str
     timestamp_us: int
-    root_seen: bool
-    dated_by_trace: bool
-    complete: bool
+    root_seen: int
+    dated_by_trace: int
+    complete: int
     name: str | None
     user_id: str | None
     session_id: str | None
     release: str | None
     version: str | None
     environment: str
-    public: bool
-    bookmarked: bool
+    public: int
+    bookmarked: int
     tags: str
     attributes: str
     marked: str
 
 
 class AppendEntry(NamedTuple):
-    """One line of the ledger."""
+    """One line of the ledger; `digest` links it to the line before (ledger/chain.py)."""
 
+    entry_id: int
     project_id: str
     trace_id: str
     meter: str
@@ -130,6 +131,24 @@ class AppendEntry(NamedTuple):
     components: str
     run_id: str
     now_us: int
+    meter_event_id: str | None = None
+    decision_id: int | None = None
+    digest: str = ""
+
+
+class PutDecision(NamedTuple):
+    """What a person, or evidence, decided about money; `digest` links it to the decision before."""
+
+    decision_id: int
+    at_us: int
+    who: str
+    verb: str
+    subject_kind: str
+    subject: str
+    amount_micros: int
+    why: str
+    detail: str
+    digest: str
 
 
 class TraceRef(NamedTuple):
@@ -189,14 +208,14 @@ def put_trace(run: RunRef, decision: Decision) -> PutTrace:
         trace.release,
         trace.version,
         trace.environment,
-        trace.public,
-        trace.bookmarked,
+        int(trace.public),
+        int(trace.bookmarked),
         _tags_text(trace),
         attributes_text(trace),
         trace.marked,
         decision.mark_state,
         trace.generation,
-        trace.root_seen,
+        int(trace.root_seen),
         _text(whole.cost_usd),
         _text(whole.duration_s),
     )
@@ -234,8 +253,9 @@ def put_unit(run: RunRef, project_id: str, trace_id: str, unit: Unit) -> PutUnit
 
 
 def append_entry(run: RunRef, key: TraceKey, entry: NewEntry, sequence: int) -> AppendEntry:
-    """An entry as its row; `sequence` counts the entries of a trace and meter from 0."""
+    """An entry as its row, not linked yet; `sequence` counts the entries of a trace and meter from 0."""
     return AppendEntry(
+        0,
         *key,
         entry.meter,
         sequence,
@@ -259,17 +279,17 @@ def put_reading(reading: Reading, complete: bool) -> PutReading:
         reading.project_id,
         reading.trace_id,
         reading.timestamp_us,
-        reading.root_seen,
-        reading.dated_by_trace,
-        complete,
+        int(reading.root_seen),
+        int(reading.dated_by_trace),
+        int(complete),
         reading.name,
         reading.user_id,
         reading.session_id,
         reading.release,
         reading.version,
         reading.environment,
-        reading.public,
-        reading.bookmarked,
+        int(reading.public),
+        int(reading.bookmarked),
         _tags_text(reading),
         _encode(reading.attributes).decode(),
         reading.marked,

@@ -1,29 +1,26 @@
-"""SQLite under the ledger: opening, transactions, and its errors in our words. Nothing else differs by database."""
+"""SQLite under the ledger: opening, transactions, migrations, and its errors in our words."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 import sqlite3
 from collections.abc import Iterator, Sequence
-from functools import cache
-from importlib import resources
-from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, SupportsIndex
+from typing import Any
 
 from ..errors import LedgerError, LedgerFull, LedgerLocked, LedgerNewer, LedgerUnusable
+from ..failpoints import Step
+from .chain import chain_older_entries_txn
+from .database import Database, NamedRow
+from .statements import migration, numbered
 
+MIGRATIONS = ("0001_first", "0002_rows_in_order", "0003_decisions", "0004_append_only")
+# What a migration does besides its script, which SQL cannot say.
+THEN = {"0003_decisions": chain_older_entries_txn}
 BUSY_TIMEOUT_SECONDS = 30.0
 CACHE_KIB = 32_000
 # A batch fills a thousand pages, SQLite's own measure: copying them to the file after each costs a tenth of collecting.
 CHECKPOINT_PAGES = 4_000
-MIGRATIONS = ("0001_first", "0002_rows_in_order")
-
-# Fifty rows in one statement take less time than fifty statements, and other threads run meanwhile.
-INSERT_ROWS = 50
-_VALUES = re.compile(r"values (\([^;]*?\))(?=\s*(?:on conflict|$))")
-_PARAMETER = re.compile(r"(?<![\w:]):([a-z_]+)")
 
 _ERRORS: dict[int, tuple[type[LedgerError], str]] = {
     sqlite3.SQLITE_BUSY: (
@@ -50,48 +47,13 @@ _ERRORS: dict[int, tuple[type[LedgerError], str]] = {
 }
 
 
-class NamedRow(Protocol):
-    """A named tuple of values to bind."""
+class SqliteDatabase(Database):
+    """One connection to a ledger file."""
 
-    @property
-    def _fields(self) -> tuple[str, ...]: ...
-    def __len__(self) -> int: ...
-    def __getitem__(self, place: SupportsIndex, /) -> Any: ...
-    def __iter__(self) -> Iterator[Any]: ...
-
-
-@cache
-def statement(name: str) -> str:
-    """The SQL of a statement, one a file."""
-    return resources.files("tallymark.ledger").joinpath("sql", f"{name}.sql").read_text("utf-8")
-
-
-@cache
-def _names(name: str) -> tuple[str, ...]:
-    """The parameters of a statement, in the order of their first use."""
-    return tuple(dict.fromkeys(_PARAMETER.findall(statement(name))))
-
-
-@cache
-def _numbered(name: str, rows: int) -> str:
-    """A statement with its parameters numbered instead of named; an insert may take several rows at once."""
-    names = _names(name)
-
-    def numbered(sql: str, row: int) -> str:
-        return _PARAMETER.sub(lambda found: f"?{row * len(names) + names.index(found[1]) + 1}", sql)
-
-    values = _VALUES.search(statement(name))
-    if values is None or rows == 1:
-        return numbered(statement(name), 0)
-    groups = ", ".join(numbered(values[1], row) for row in range(rows))
-    return f"{statement(name)[: values.start(1)]}{groups}{statement(name)[values.end(1) :]}"
-
-
-class SqliteDatabase:
-    """One connection to a ledger file. Every write happens inside `transaction`."""
+    dialect = "sqlite"
 
     def __init__(self, path: str, *, read_only: bool = False) -> None:
-        self.path = path
+        self.path = self.name = path
         with self._errors():
             if not read_only and path != ":memory:":
                 _make_private(Path(path))
@@ -119,8 +81,7 @@ class SqliteDatabase:
         return kind(message.format(path=self.path)) if kind else error
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Commit everything inside together or not at all. The write lock is taken at once: what is read stays true."""
+    def _exclusive(self) -> Iterator[None]:
         with self._errors():
             self._connection.execute("begin immediate")
             try:
@@ -139,39 +100,47 @@ class SqliteDatabase:
         if self._connection.in_transaction:
             self._connection.execute("rollback")
 
-    def rows(self, name: str, /, **values: Any) -> list[sqlite3.Row]:
-        """Run a statement and return all of its rows; only for results with a known bound."""
+    def _run(self, sql: str, values: tuple[Any, ...]) -> list[sqlite3.Row]:
         with self._errors():
-            return self._connection.execute(statement(name), values).fetchall()
+            return self._connection.execute(sql, values).fetchall()
 
     def stream(self, name: str, /, **values: Any) -> Iterator[sqlite3.Row]:
-        """Run a statement and yield its rows one by one."""
+        """As Database.stream."""
         with self._errors():
-            yield from self._connection.execute(statement(name), values)
+            yield from self._connection.execute(numbered(name, self.dialect), self._bound(name, values))
 
-    def row(self, name: str, /, **values: Any) -> sqlite3.Row | None:
-        """Run a statement and return its first row, if any."""
+    def _change(self, sql: str, values: tuple[Any, ...]) -> int:
         with self._errors():
-            found: sqlite3.Row | None = self._connection.execute(statement(name), values).fetchone()
-            return found
+            return self._connection.execute(sql, values).rowcount
 
-    def write(self, name: str, /, **values: Any) -> int:
-        """Run a writing statement inside a transaction; how many rows it changed."""
+    def _change_each(self, sql: str, rows: Sequence[NamedRow]) -> None:
         with self._errors():
-            return self._connection.execute(statement(name), values).rowcount
+            self._connection.executemany(sql, rows)
 
-    def write_many(self, name: str, rows: Sequence[NamedRow]) -> None:
-        """Run a writing statement once for each row, inside a transaction. Raises TypeError for rows of another one."""
-        if not rows:
-            return
-        if rows[0]._fields != _names(name):
-            raise TypeError(f"{type(rows[0]).__name__} does not have the parameters of {name}: {_names(name)}")
-        whole = len(rows) - len(rows) % INSERT_ROWS if _VALUES.search(statement(name)) else 0
+    def tables(self) -> list[str]:
+        """As Database.tables."""
+        question = "select name from sqlite_master where type = 'table' and name not like 'sqlite_%' order by name"
+        return [row["name"] for row in self._run(question, ())]
+
+    def columns_of(self, table: str) -> list[str]:
+        """As Database.columns_of."""
+        return [row["name"] for row in self._run("select name from pragma_table_info(?) order by cid", (table,))]
+
+    def stream_table(self, table: str) -> Iterator[tuple[Any, ...]]:
+        """As Database.stream_table."""
         with self._errors():
-            for at in range(0, whole, INSERT_ROWS):
-                values = tuple(chain.from_iterable(rows[at : at + INSERT_ROWS]))
-                self._connection.execute(_numbered(name, INSERT_ROWS), values)
-            self._connection.executemany(_numbered(name, 1), rows[whole:])
+            # The table is one of `tables`, never text of a caller.
+            for row in self._connection.execute(f"select {', '.join(self.columns_of(table))} from {table}"):  # noqa: S608
+                yield tuple(row)
+
+    def insert_rows(self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        """As Database.insert_rows."""
+        places = ", ".join("?" * len(columns))
+        with self._errors():
+            self._connection.executemany(
+                f"insert into {table} ({', '.join(columns)}) values ({places})",  # noqa: S608 - names of our own schema
+                rows,
+            )
 
     def copy_to(self, other: SqliteDatabase) -> None:
         """Copy the whole ledger, as one moment of it, into another database."""
@@ -179,20 +148,18 @@ class SqliteDatabase:
             self._connection.backup(other._connection)
 
     def migrate(self) -> None:
-        """Bring the schema to this version, under the write lock. Raises LedgerNewer for a schema from the future."""
+        """As Database.migrate."""
         found = self.version()
         with self._errors():
             # Only now: it writes, and a file of something else must stay as it is.
             self._connection.execute("pragma journal_mode = wal")
         if found == len(MIGRATIONS):
             return
-        with self.transaction():
+        with self.transaction(Step.MIGRATE):
             for number in range(self.version(), len(MIGRATIONS)):
-                self._run_script(
-                    resources.files("tallymark.ledger")
-                    .joinpath("migrations", f"{MIGRATIONS[number]}.sqlite.sql")
-                    .read_text()
-                )
+                self._run_script(migration(MIGRATIONS[number], self.dialect))
+                if MIGRATIONS[number] in THEN:
+                    THEN[MIGRATIONS[number]](self)
                 self._connection.execute(f"pragma user_version = {number + 1}")
 
     def version(self) -> int:
@@ -212,7 +179,7 @@ class SqliteDatabase:
         return found
 
     def require_current(self) -> None:
-        """Raise LedgerError unless the file has this version's schema: reading must not change it."""
+        """As Database.require_current."""
         if self.version() < len(MIGRATIONS):
             raise LedgerUnusable(
                 f"the ledger {self.path} was written by an older tallymark; `tallymark sync` brings it up to date."
@@ -223,14 +190,14 @@ class SqliteDatabase:
         for part in _split_script(script):
             self._connection.execute(part)
 
-    def version_of_data(self) -> tuple[int, int]:
-        """A stamp that changes with every write, by this connection or another."""
+    def version_of_data(self) -> object:
+        """As Database.version_of_data."""
         with self._errors():
             others: int = self._connection.execute("pragma data_version").fetchone()[0]
         return others, self._connection.total_changes
 
     def close(self) -> None:
-        """Close the connection."""
+        """As Database.close."""
         self._connection.close()
 
 

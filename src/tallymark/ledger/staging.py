@@ -16,6 +16,7 @@ import msgspec
 from ..core.decisions import Decision, Known, Outcome, TraceKey, key_of
 from ..core.readings import Reading, merge, newest_units, trace_of
 from ..core.types import Trace, Unit
+from ..failpoints import Step
 from . import rows as ledger_rows
 from .ledger import Ledger
 from .rows import RunRef
@@ -35,7 +36,7 @@ class Batch:
 
 def stage(ledger: Ledger, run: RunRef, readings: Sequence[Reading], *, complete: bool = False) -> None:
     """Store a page of readings: merge each with what was staged before, and keep the newest version of every unit."""
-    with ledger.transaction() as db:
+    with ledger.transaction(Step.STAGE) as db:
         staged = {_key_of(row): _reading_of(row) for row in db.rows("staged", keys=_keys(readings))}
         merged = [_merged(staged.get((reading.project_id, reading.trace_id)), reading) for reading in readings]
         db.write_many("put_reading", [ledger_rows.put_reading(reading, complete) for reading in merged])
@@ -47,7 +48,7 @@ def decide_staged(
     ledger: Ledger, run: RunRef, project_id: str, after_trace_id: str, decide: Decide, limit: int
 ) -> Batch | None:
     """Decide the next staged readings, in order of their trace ids, in one transaction. None: there is none left."""
-    with ledger.transaction() as db:
+    with ledger.transaction(Step.DECIDE_STAGED) as db:
         rows = db.rows("readings", project_id=project_id, after_trace_id=after_trace_id, limit=limit)
         if not rows:
             return None
@@ -87,7 +88,7 @@ def _needs_all(row: Any, known: Known | None, decision: Decision) -> bool:
 
 def put_score_marks(ledger: Ledger, run: RunRef, keys: Iterable[TraceKey]) -> None:
     """Note which traces the server says carry the score of a mark."""
-    with ledger.transaction() as db:
+    with ledger.transaction(Step.PUT_SCORE_MARKS) as db:
         db.write_many("put_score_mark", [ledger_rows.PutScoreMark(*key, run.run_id) for key in keys])
 
 
@@ -95,7 +96,7 @@ def owe_lost_score_marks(
     ledger: Ledger, run: RunRef, project_id: str, from_us: int, to_us: int, written_before_us: int
 ) -> int:
     """Owe marks by score again that this run did not find at the server. How many."""
-    with ledger.transaction() as db:
+    with ledger.transaction(Step.OWE_LOST_MARKS) as db:
         return db.write(
             "lost_score_marks",
             project_id=project_id,

@@ -16,6 +16,7 @@ import msgspec
 from ..core.clock import SECOND_US, Clock
 from ..core.states import Answer, Claim, MeterOutcome
 from ..errors import KeyRefused, MeterError, RemoteError, Unavailable, Unreachable
+from ..failpoints import Side, Step, reach
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -77,11 +78,12 @@ class StripeMeter:
     def send(self, claim: Claim) -> MeterOutcome:
         """Send one claimed meter event once. Raises KeyRefused: then it was certainly not counted."""
         self._count()
+        reach(Step.STRIPE_SEND, Side.BEFORE)
         try:
             self._client.v1.billing.meter_events.create(
                 {
                     "event_name": claim.meter,
-                    "identifier": claim.meter_event_id,
+                    "identifier": claim.identifier,
                     "timestamp": claim.timestamp_s,
                     "payload": {
                         **msgspec.json.decode(claim.payload),
@@ -94,7 +96,8 @@ class StripeMeter:
         except (stripe.AuthenticationError, stripe.PermissionError) as error:
             raise _key_refused(error) from error
         except (stripe.StripeError, OSError, ValueError) as error:
-            return outcome_of(error, claim.meter_event_id)
+            return outcome_of(error, claim.identifier)
+        reach(Step.STRIPE_SEND, Side.AFTER)
         return MeterOutcome(Answer.ACCEPTED, "taken")
 
     def check(self, event_names: Sequence[str], meter_id: str | None = None) -> None:
@@ -118,6 +121,7 @@ class StripeMeter:
         """Ask a reading question a few times before giving up. Raises KeyRefused, Unreachable or Unavailable."""
         for attempt in range(1, READ_ATTEMPTS_MAX + 1):
             self._count()
+            reach(Step.STRIPE_READ, Side.BEFORE)
             try:
                 return ask()
             except (stripe.AuthenticationError, stripe.PermissionError) as error:

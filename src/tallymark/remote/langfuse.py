@@ -18,6 +18,7 @@ import urllib3
 
 from ..core.clock import SECOND_US, Clock
 from ..errors import Garbled, KeyRefused, NotFound, Refused, RemoteError, TooMuch, Unavailable, Unreachable, WrongMode
+from ..failpoints import Side, Step, reach
 
 T = TypeVar("T")
 
@@ -132,10 +133,13 @@ class LangfuseClient:
             self._budget.spend()
             self.requests += 1
         headers = {**self._pool.headers, "content-type": "application/json"} if body is not None else None
+        step = Step.LANGFUSE_READ if body is None else Step.LANGFUSE_WRITE
+        reach(step, Side.BEFORE)
         try:
             response = self._pool.request(method, url, body=body, headers=headers)
         except urllib3.exceptions.HTTPError as error:
             raise self._unreachable(error) from error
+        reach(step, Side.AFTER)
         self.server_date = response.headers.get("date")
         if response.status not in (200, 201, 202, 207):
             raise self._error_of(method, url, response.status, response.headers, response.data)

@@ -1,14 +1,13 @@
 -- claimable: the oldest meter event of each (customer, meter) that has none in flight. One call in flight per customer
--- and meter is Stripe's rule (facts/stripe.md section 6). The states are named twice so that SQLite takes the index of
--- open meter events.
-select meter_event_id, customer_id, meter, timestamp_s, credits, payload, attempt, unanswered_since_us
+-- and meter is Stripe's rule (facts/stripe.md section 6).
+select meter_event_id, customer_id, meter, timestamp_s, credits, payload, attempt, unanswered_since_us, reissue
   from (select e.*, row_number() over (partition by customer_id, meter order by bucket_start_us, revision,
                                               meter_event_id) as place
           from meter_event as e
-         where e.state = 'pending' and e.state in ('pending', 'sending', 'rejected', 'in_doubt') and e.next_attempt_at_us <= :now_us
+         where e.state = 'pending' and e.next_attempt_at_us <= :now_us
            and not exists (select 1 from meter_event as s
                             where s.customer_id = e.customer_id and s.meter = e.meter
-                              and s.state = 'sending' and s.state in ('pending', 'sending', 'rejected', 'in_doubt'))) as lane
+                              and s.state in ('sending', 'cancelling'))) as lane
  where place = 1
  order by bucket_start_us, customer_id, meter
  limit :limit

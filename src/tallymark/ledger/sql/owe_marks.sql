@@ -5,4 +5,4 @@ update trace
    and mark_state = 'waiting'
    and not exists (select 1 from entry as e left join meter_event as m on m.meter_event_id = e.meter_event_id
                     where e.project_id = trace.project_id and e.trace_id = trace.trace_id
-                      and coalesce(m.state, 'open') not in ('accepted', 'carried'))
+                      and coalesce(m.state, 'open') not in ('accepted', 'carried', 'cancelled'))

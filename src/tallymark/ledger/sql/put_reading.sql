@@ -5,7 +5,7 @@ values (:project_id, :trace_id, :timestamp_us, :root_seen, :dated_by_trace, :com
         :release, :version, :environment, :public, :bookmarked, :tags, :attributes, :marked)
 on conflict (project_id, trace_id) do update
    set timestamp_us = excluded.timestamp_us, root_seen = excluded.root_seen, dated_by_trace = excluded.dated_by_trace,
-       complete = max(reading.complete, excluded.complete), name = excluded.name, user_id = excluded.user_id,
+       complete = case when excluded.complete = 1 then 1 else reading.complete end, name = excluded.name, user_id = excluded.user_id,
        session_id = excluded.session_id, release = excluded.release, version = excluded.version,
        environment = excluded.environment, public = excluded.public, bookmarked = excluded.bookmarked,
        tags = excluded.tags, attributes = excluded.attributes, marked = excluded.marked

@@ -1,0 +1,58 @@
+"""The places where a crash test may stop a process: before and after every commit, and before and after every request.
+
+Nothing in tallymark arms one; a test does, in the process that it is going to lose (tests/crash). Until then `reach` is
+one comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+
+
+class Step(StrEnum):
+    """What a process does that others can see: each writing transaction of the ledger, and each kind of request."""
+
+    MIGRATE = "migrate"
+    PUT_FACT = "put fact"
+    START_RUN = "start run"
+    FINISH_RUN = "finish run"
+    PUT_COVERAGE = "put coverage"
+    FORGET_COVERAGE = "forget coverage"
+    STAGE = "stage"
+    DECIDE_STAGED = "decide staged"
+    PUT_SCORE_MARKS = "put score marks"
+    OWE_LOST_MARKS = "owe lost marks"
+    RECORD = "record"
+    GATHER = "gather"
+    CLAIM = "claim"
+    SETTLE = "settle"
+    REOPEN_REJECTED = "reopen rejected"
+    SETTLE_MARKS = "settle marks"
+    TAG = "tag"
+    LANGFUSE_READ = "langfuse read"
+    LANGFUSE_WRITE = "langfuse write"
+    STRIPE_SEND = "stripe send"
+    STRIPE_READ = "stripe read"
+
+
+class Side(StrEnum):
+    """On which side of a step."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+_stop: Callable[[Step, Side], None] | None = None
+
+
+def reach(step: Step, side: Side) -> None:
+    """Say that a step is about to happen, or has happened."""
+    if _stop is not None:
+        _stop(step, side)
+
+
+def arm(stop: Callable[[Step, Side], None] | None) -> None:
+    """Call `stop` wherever a step is reached, from now on; None calls nothing any more."""
+    global _stop
+    _stop = stop

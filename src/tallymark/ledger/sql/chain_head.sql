@@ -1,0 +1,2 @@
+-- chain_head: how long a chain of digests is, and its newest digest.
+select length, digest from chain where name = :name
