@@ -192,3 +192,18 @@ def test_times_of_rules_are_moments(put, run, card, balance):
     run(card(("beginning", "0.00004"), (moment, "0.00002")))
 
     assert balance() == of(cus_old=500, cus_new=1000)
+
+
+@pytest.mark.parametrize("owners", [("platform", "user"), ("user", "platform")])
+def test_another_default_owner_changes_nothing_that_was_billed(owners, put, run, settings, balance, langfuse):
+    """Whose AI credentials a silent trace has used was decided when it was billed; late usage follows that."""
+    first, second = (settings(BILLING_DEFAULT_AI_OWNERSHIP=owner) for owner in owners)
+    put("t1")
+    run(first)
+    before = balance()
+
+    assert (run(second, full=True).credits, balance()) == ("0.000000", before)
+    grow(langfuse, "t1", NOW_US - HOUR_US)
+    run(second, full=True)
+
+    assert balance() == of(cus_1=750 if owners[0] == "platform" else 250)

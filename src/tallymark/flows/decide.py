@@ -25,7 +25,8 @@ from ..core.types import Customer, Rated, Reason, Trace, Unrated
 from ..core.windows import bucket_of, is_future, is_too_old
 from ..rating.cards import RateCard, parse_card
 from ..rating.customers import CUSTOMER_ATTRIBUTES, ORGANIZATION_ATTRIBUTES, NoCustomer, resolve
-from ..rating.rate import rate
+from ..rating.rate import PLATFORM, USER, rate
+from ..rating.rules import AI, OWN_KEYS
 
 CUSTOMER_KEYS = (*CUSTOMER_ATTRIBUTES, *ORGANIZATION_ATTRIBUTES)
 PENDING_TAG = "billing:pending"
@@ -133,7 +134,7 @@ class Decider:
         return self._adjust(trace, known, rated, amounts)
 
     def _rate_as_billed(self, trace: Trace, known: Known) -> Rated | None:
-        """Rate changed usage by the card the trace was billed by: a new card never changes history (DESIGN section 5).
+        """Rate changed usage by the card and the ownership it was billed by: settings never change history.
 
         None if nothing that rating reads has changed, or the new reading cannot be rated.
         """
@@ -142,7 +143,8 @@ class Decider:
         if trace.generation == "traces" and same_usage and attributes_text(trace) == known.attributes:
             return None
         at_billing = replace(trace, timestamp_us=known.timestamp_us)
-        rated = rate(at_billing, self._card(known), default_ownership=self.config.default_ai_ownership)
+        ownership = ownership_as_billed(known.components, self.config.default_ai_ownership)
+        rated = rate(at_billing, self._card(known), default_ownership=ownership)
         return rated if isinstance(rated, Rated) else None
 
     def _card(self, known: Known) -> RateCard:
@@ -281,6 +283,13 @@ def components_text(rated: Rated) -> str:
         for c in rated.components
     ]
     return f'{{"margin":"{rated.margin}","parts":[{",".join(parts)}]}}'
+
+
+def ownership_as_billed(components: str, default: str) -> str:
+    """Whose AI credentials a stored rating (`components_text`) says were used; the default if it has no AI usage."""
+    if OWN_KEYS in components:
+        return USER
+    return PLATFORM if f'"name":"{AI}"' in components else default
 
 
 def _text(amount: Decimal) -> str:
