@@ -85,12 +85,9 @@ class Decider:
         worth = sum(amounts.values())
         if is_too_old(trace.timestamp_us, self.now_us):
             return _ended(trace, known, Reason.TOO_OLD, "Stripe takes no usage older than 35 days", rated, worth)
-        customer = resolve(trace, self.config.customers)
+        customer = customer_of(trace, self.config)
         if isinstance(customer, NoCustomer):
             return _ended(trace, known, Reason.NO_CUSTOMER, customer.detail, rated, worth)
-        if not trace.root_seen and customer.found_by == "default":
-            detail = "its root observation, which may name the customer, has not arrived"
-            return _ended(trace, known, Reason.NO_CUSTOMER, detail, rated, worth)
         return self._charge(trace, customer, rated, amounts, worth)
 
     def _charge(
@@ -262,6 +259,14 @@ class Decider:
             untagged=owed and not trace.tags,
             adopted=known is None,
         )
+
+
+def customer_of(trace: Trace, config: Config) -> Customer | NoCustomer:
+    """Whom a trace is billed to. What nobody says is taken from the default only when the root had its say."""
+    customer = resolve(trace, config.customers)
+    if not trace.root_seen and isinstance(customer, Customer) and customer.found_by == "default":
+        return NoCustomer("its root observation, which may name the customer, has not arrived")
+    return customer
 
 
 def amounts_by_meter(rated: Rated, config: Config) -> dict[str, int]:

@@ -24,7 +24,7 @@ from ..core.ids import idempotency_key, meter_event_id
 from ..core.states import STATE_AFTER, Answer, Claim, MeterOutcome, State, retry_delay_us
 from ..core.types import Trace
 from ..core.windows import STRIPE_PROMISE_MARGIN_US, STRIPE_PROMISE_US
-from ..errors import ConfigError, LedgerError
+from ..errors import ConfigError, LedgerMissing
 from . import owner, rows
 from .rows import RunRef
 from .sqlite import SqliteDatabase
@@ -69,7 +69,7 @@ def open_ledger(url: str, *, read_only: bool = False) -> Ledger:
     """
     path = path_of(url)
     if read_only and not Path(path).exists():
-        raise LedgerError(f"there is no ledger at {path} yet; run `tallymark sync` first, or set BILLING_LEDGER_URL.")
+        raise LedgerMissing(f"there is no ledger at {path} yet; run `tallymark sync` first, or set BILLING_LEDGER_URL.")
     return Ledger(SqliteDatabase(path, read_only=read_only), migrate=not read_only)
 
 
