@@ -1,6 +1,7 @@
-"""A local Stripe: meters, meter events, adjustments, summaries and customers, as facts/stripe.md describes them."""
+"""A local Stripe, as facts/stripe.md describes it: meters, meter events, error reports."""
 
-from .service import LoggedRequest, SandboxStripe
-from .shapes import Meter, MeterEvent
+from .request_log import LoggedRequest
+from .service import SandboxStripe
+from .shapes import Meter, MeterEvent, Rejection
 
-__all__ = ["LoggedRequest", "Meter", "MeterEvent", "SandboxStripe"]
+__all__ = ["LoggedRequest", "Meter", "MeterEvent", "Rejection", "SandboxStripe"]
