@@ -8,6 +8,7 @@ import pytest
 import urllib3
 from stripe_account import NOW_SECONDS, stripe
 
+from tallymark.core.clock import SECOND_US
 from tallymark.sandbox.faults import Fault, Faults, nth
 
 
@@ -207,3 +208,41 @@ def test_the_tally_can_be_read_over_http_without_a_key(serving_stripe):
     with urllib3.PoolManager() as pool:
         answer = pool.request("GET", account.server.url + "/sandbox/tally")
     assert json.loads(answer.data) == [{"customer": "cus_1", "event_name": "credits", "value": 12}]
+
+
+def test_another_process_can_plant_and_judge_over_http(serving_stripe):
+    """Rejections and subscriptions are planted, and invoices judged, without a key and without leaving a trace."""
+    account = serving_stripe()
+    start_us = NOW_SECONDS * SECOND_US
+
+    def ask(path, body=None):
+        with urllib3.PoolManager() as pool:
+            method = "GET" if body is None else "POST"
+            answer = pool.request(method, f"{account.server.url}/sandbox/{path}", json=body)
+        return answer.status, json.loads(answer.data)
+
+    subscribed = {"customer": "cus_1", "event_name": "credits", "started_at_us": start_us, "period": 3600}
+    assert ask("subscriptions", subscribed) == (200, {"id": "sub_sandbox_0001"})
+    assert ask("rejections", {"code": "timestamp_in_future"})[0] == 200
+    account.send("one", "3", timestamp=NOW_SECONDS)
+    account.send("two", "4", timestamp=NOW_SECONDS)
+    account.send("three", "5", timestamp=NOW_SECONDS - 60)
+    account.clock.advance(7200)
+    account.send("four", "6", timestamp=NOW_SECONDS)
+    [invoiced] = ask("invoiced")[1]
+    assert (invoiced["customer"], invoiced["credits"], invoiced["period_start_us"]) == ("cus_1", 4, start_us)
+    assert [one["identifier"] for one in ask("lost")[1]] == ["four"]
+    assert [one["identifier"] for one in ask("unbilled")[1]] == ["three"]
+    shown = {one["identifier"]: (one["counted"], one["rejected_later"]) for one in ask("meter_events")[1]}
+    assert shown["one"] == (False, True)
+    assert shown["two"] == (True, False)
+    wrong_price = subscribed | {"unit_amount_decimal": "a lot"}
+    for path, wrong in (
+        ("rejections", {}),
+        ("subscriptions", subscribed | {"period": 5}),
+        ("subscriptions", wrong_price),
+    ):
+        status, content = ask(path, wrong)
+        assert (status, content["error"]["type"]) == (400, "invalid_request_error")
+    assert ask("subscriptions", subscribed | {"event_name": "none"})[0] == 400
+    assert account.sandbox.counts() == {"POST /v1/billing/meter_events": 4}

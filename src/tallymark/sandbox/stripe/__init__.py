@@ -1,7 +1,9 @@
-"""A local Stripe, as facts/stripe.md describes it: meters, meter events, error reports."""
+"""A local Stripe, as facts/stripe.md describes it: meters, meter events, error reports, subscriptions, invoices."""
 
+from .invoices import Invoiced
 from .request_log import LoggedRequest
 from .service import SandboxStripe
 from .shapes import Meter, MeterEvent, Rejection
+from .subscriptions import Subscription
 
-__all__ = ["LoggedRequest", "Meter", "MeterEvent", "Rejection", "SandboxStripe"]
+__all__ = ["Invoiced", "LoggedRequest", "Meter", "MeterEvent", "Rejection", "SandboxStripe", "Subscription"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -18,14 +19,18 @@ from .customers import Customers, UnknownCustomer
 from .errors import JSON_HEADERS, Refusal, invalid, rate_limited, server_error, unknown_route
 from .forms import Form, parse_form
 from .idempotency import IdempotencyKeys
+from .invoice_items import InvoiceItems
+from .invoices import Invoiced, Invoices
 from .limits import RateLimit
 from .meter_events import MeterEvents
 from .meters import Meters
 from .own_routes import OwnHandler, own_routes
+from .periods import Every
 from .permissions import ApiKeys, Keys
 from .request_log import LoggedRequest, RequestLog
 from .routes import Handler, Match, Routes
 from .shapes import Amount, Meter, MeterEvent, account_json
+from .subscriptions import Subscription, Subscriptions
 from .summaries import Summaries
 from .tally import by_hour, total
 from .validation import Validation
@@ -34,8 +39,8 @@ from .validation import Validation
 class SandboxStripe:
     """A Stripe account on loopback: `handle` answers requests, `tally` says what it counted. Safe for many threads.
 
-    Nothing in it happens by itself: whatever happens later, such as the rejection of a meter event and its report, is
-    derived from the clock when somebody asks.
+    Nothing in it happens by itself: whatever happens later, such as the rejection of a meter event, its report, or the
+    end of a billing period, is derived from the clock when somebody asks.
     """
 
     def __init__(
@@ -88,13 +93,22 @@ class SandboxStripe:
             clock, self._meters, self._meter_events, livemode=livemode, lag_seconds=summary_lag_seconds
         )
         self._core_events = CoreEvents(clock, self._meter_events, livemode=livemode, samples_max=error_samples_max)
+        self._subscriptions = Subscriptions(clock, livemode)
+        self._invoices = Invoices(
+            clock,
+            self._meters,
+            self._meter_events,
+            self._subscriptions,
+            InvoiceItems(clock, self._customers),
+            livemode=livemode,
+        )
         self._routes, self._own_routes = Routes(self._api()), own_routes(self)
         self._numbers = itertools.count(1)
         self._request_log = RequestLog()
 
     def _api(self) -> dict[str, Handler]:
         meters, meter_events, customers = self._meters, self._meter_events, self._customers
-        core_events = self._core_events
+        core_events, subscriptions, invoices = self._core_events, self._subscriptions, self._invoices
         return {
             "POST /v1/billing/meter_events": meter_events.create,
             "POST /v1/billing/meter_event_adjustments": meter_events.adjust,
@@ -108,6 +122,14 @@ class SandboxStripe:
             "GET /v1/customers": customers.list,
             "POST /v1/customers": customers.create,
             "GET /v1/customers/{id}": customers.get,
+            "GET /v1/subscriptions": subscriptions.list,
+            "GET /v1/subscriptions/{id}": subscriptions.get,
+            "GET /v1/subscription_items": subscriptions.items,
+            "GET /v1/prices/{id}": subscriptions.price,
+            "GET /v1/invoices": invoices.list,
+            "GET /v1/invoices/{id}": invoices.get,
+            "GET /v1/invoiceitems": invoices.list_items,
+            "POST /v1/invoiceitems": invoices.create_item,
             "GET /v2/core/events": core_events.list,
             "GET /v2/core/events/{id}": core_events.get,
             "GET /v1/account": lambda _form, _identity: account_json(self._livemode),
@@ -173,6 +195,38 @@ class SandboxStripe:
         else:
             self._customers.add_in_other_mode(customer_id)
 
+    def add_subscription(
+        self,
+        customer: str,
+        event_name: str,
+        *,
+        started_at_us: int,
+        period: Every = "month",
+        anchor_us: int | None = None,
+        unit_amount_decimal: Decimal | str = "1",
+        grace_hours: float = 1,
+        ends_at_us: int | None = None,
+        currency: str = "usd",
+    ) -> Subscription:
+        """Plant a subscription to a price of the meter of that event name, at `unit_amount_decimal` cents a unit.
+
+        Its periods are counted from `anchor_us`, by default from its start; a number as `period` is seconds. At the end
+        of each a draft invoice is made, which is final `grace_hours` later. It is cancelled at `ends_at_us`: at the end
+        of a period that period is billed, within one it is not (facts/stripe.md section 7). Moments are µs since 1970.
+        Raises ValueError for what is no period or no end, and Refusal if there is no active meter.
+        """
+        return self._subscriptions.plant(
+            customer,
+            self._meters.active(event_name).id,
+            started_at_us=started_at_us,
+            period=period,
+            anchor_us=anchor_us,
+            unit_amount_decimal=unit_amount_decimal,
+            grace_hours=grace_hours,
+            ends_at_us=ends_at_us,
+            currency=currency,
+        )
+
     def break_next(self, count: int = 1, *, counted: bool) -> None:
         """Let the next `count` valid meter events end in a 500, stored under their Idempotency-Key.
 
@@ -234,6 +288,18 @@ class SandboxStripe:
     def rejected_later(self) -> list[MeterEvent]:
         """Those answered with 200 that are rejected, or will be as things stand: never counted."""
         return [one for one in self._meter_events.received() if one.rejected_later]
+
+    def invoiced(self, customer: str | None = None) -> Sequence[Invoiced]:
+        """What the final invoices of a customer, or of all, bill, the oldest first."""
+        return self._invoices.invoiced(customer)
+
+    def lost(self) -> Sequence[MeterEvent]:
+        """Counted meter events that came after the invoice of their period was final: they are on no invoice."""
+        return self._invoices.lost()
+
+    def unbilled(self) -> Sequence[MeterEvent]:
+        """Counted meter events that lie in no billed period of a subscription: they are on no invoice either."""
+        return self._invoices.unbilled()
 
     def max_in_flight(self) -> dict[tuple[str, str], int]:
         """(customer, meter id) → the most calls that were ever in flight at once, refused ones included."""
