@@ -20,10 +20,13 @@ _HOMES = {
     "SyncSummary": "tallymark.flows.summary",
     "TallymarkError": "tallymark.errors",
     "backfill": "tallymark.flows.backfill",
+    "check_rates": "tallymark.api",
     "doctor": "tallymark.flows.doctor",
     "explain": "tallymark.api",
     "held": "tallymark.api",
     "load_config": "tallymark.api",
+    "show_rates": "tallymark.api",
+    "simulate_rates": "tallymark.api",
     "sync": "tallymark.flows.sync",
     "usage": "tallymark.api",
 }
@@ -34,16 +37,19 @@ __all__ = [
     "TallymarkError",
     "__version__",
     "backfill",
+    "check_rates",
     "doctor",
     "explain",
     "held",
     "load_config",
+    "show_rates",
+    "simulate_rates",
     "sync",
     "usage",
 ]
 
 if TYPE_CHECKING:
-    from .api import explain, held, load_config, usage
+    from .api import check_rates, explain, held, load_config, show_rates, simulate_rates, usage
     from .config import Config
     from .errors import TallymarkError
     from .flows.backfill import BackfillSummary, backfill

@@ -15,6 +15,7 @@ from . import __version__
 from .commands.common import Moment, begin, common
 from .commands.held import held
 from .commands.reconcile import reconcile
+from .commands.rates import rates
 from .errors import TallymarkError
 
 EXIT_USAGE = 2
@@ -29,6 +30,7 @@ def cli() -> None:
 
 cli.add_command(held)
 cli.add_command(reconcile)
+cli.add_command(rates)
 
 
 @cli.command()
