@@ -24,6 +24,7 @@ _HOMES = {
     "explain": "tallymark.api",
     "held": "tallymark.api",
     "load_config": "tallymark.api",
+    "receive_stripe_report": "tallymark.api",
     "sync": "tallymark.flows.sync",
     "usage": "tallymark.api",
 }
@@ -38,12 +39,13 @@ __all__ = [
     "explain",
     "held",
     "load_config",
+    "receive_stripe_report",
     "sync",
     "usage",
 ]
 
 if TYPE_CHECKING:
-    from .api import explain, held, load_config, usage
+    from .api import explain, held, load_config, receive_stripe_report, usage
     from .config import Config
     from .errors import TallymarkError
     from .flows.backfill import BackfillSummary, backfill

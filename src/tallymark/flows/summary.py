@@ -20,12 +20,14 @@ class Failure(msgspec.Struct):
 
 
 class MeterEvents(msgspec.Struct):
-    """How the meter answered."""
+    """How the meter answered, what is rejected or in doubt at the end, and what was settled or reported meanwhile."""
 
     accepted: int = 0
     duplicate: int = 0
     rejected: int = 0
     in_doubt: int = 0
+    settled: int = 0
+    reported: int = 0
 
 
 class MarkCounts(msgspec.Struct):

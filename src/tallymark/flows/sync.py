@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..config import Config
@@ -20,10 +20,12 @@ from ..ledger.rows import RunRef
 from ..rating.cards import card_text
 from .collect import Collected, Range, range_of
 from .decide import Decider
+from .doubt import settle_doubts
 from .mark import Marked, mark
 from .progress import Progress, quiet
 from .ranges import check_range
 from .read import Chosen, choose_generation, choose_known, collect_span, collect_trace, style_of
+from .reports import take_reports
 from .send import Sent, send
 from .stations import Project, Stations, open_stations
 from .summary import FAILURES_MAX, Failure, MarkCounts, MeterEvents, Requests, SyncSummary
@@ -80,13 +82,28 @@ def _run(stations: Stations, request: Request, dry_run: bool, progress: Progress
     collected = [each for _, each in read]
     summary = _first_summary(run, spans, [through for through, _ in read], dry_run)
     _require_found(request, collected)
-    sent = send(stations.ledger, stations.meter, run, stations.clock, progress)
+    sent = _send(stations, run, progress)
     marked = [mark_project(stations, project, progress) for project in stations.projects]
     _fill(summary, stations, run, collected, sent, marked)
     stations.ledger.finish_run(run.run_id, summary.encode(), stations.clock.now_us())
     _log_untagged(summary)
     _log_filtered(summary)
     return summary
+
+
+def _send(stations: Stations, run: RunRef, progress: Progress) -> Sent:
+    """Take back what Stripe reports, send what is owed, and settle what is in doubt.
+
+    What turns out not to have been counted is sent at once.
+    """
+    reported = take_reports(stations, run)
+    sent = send(stations.ledger, stations.meter, run, stations.clock, progress)
+    settled = settle_doubts(stations)
+    if settled.not_sent:
+        sent.answers += send(stations.ledger, stations.meter, run, stations.clock, progress).answers
+    sent.settled = settled.accepted + settled.not_sent
+    sent.reported = reported + settled.taken_back
+    return sent
 
 
 def _require_found(request: Request, collected: Sequence[Collected]) -> None:
@@ -274,12 +291,21 @@ def _fill(
     summary.untagged = sum(each.untagged for each in collected)
     summary.adopted = sum(each.adopted for each in collected)
     summary.credits = format_micros(sum(each.credits_micros for each in collected))
-    rejected = ledger.open_meter_events().get("rejected", 0)
-    answers = sent.answers
-    summary.meter_events = MeterEvents(answers[Answer.ACCEPTED], answers[Answer.DUPLICATE], rejected, sent.in_doubt)
+    summary.meter_events = _meter_events(sent, ledger.open_meter_events())
     summary.marks = MarkCounts(sum(each.written for each in marked), sum(each.failed for each in marked))
     summary.requests = Requests(**stations.requests)
     summary.seconds = (stations.clock.now_us() - run.now_us) / SECOND_US
+
+
+def _meter_events(sent: Sent, open_now: Mapping[str, int]) -> MeterEvents:
+    return MeterEvents(
+        accepted=sent.answers[Answer.ACCEPTED],
+        duplicate=sent.answers[Answer.DUPLICATE],
+        rejected=open_now.get("rejected", 0),
+        in_doubt=open_now.get("in_doubt", 0),
+        settled=sent.settled,
+        reported=sent.reported,
+    )
 
 
 def _log_untagged(summary: SyncSummary) -> None:

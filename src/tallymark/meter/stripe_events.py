@@ -68,7 +68,7 @@ class StripeMeter:
         self._clock = clock
         self.requests = 0
         # No retries inside: a repeated send is the ledger's decision, and a stored attempt of its own.
-        self._client = stripe.StripeClient(
+        self.client = stripe.StripeClient(
             secret_key,
             base_addresses={"api": api_base} if api_base else {},
             http_client=stripe.RequestsClient(timeout=TIMEOUT_SECONDS),
@@ -80,7 +80,7 @@ class StripeMeter:
         self._count()
         reach(Step.STRIPE_SEND, Side.BEFORE)
         try:
-            self._client.v1.billing.meter_events.create(
+            self.client.v1.billing.meter_events.create(
                 {
                     "event_name": claim.meter,
                     "identifier": claim.identifier,
@@ -111,13 +111,13 @@ class StripeMeter:
 
     def meters(self) -> list[dict[str, Any]]:
         """All meters of the account: id, event_name, status, payload keys."""
-        return self._patiently(self._list_meters)
+        return self.patiently(self._list_meters)
 
     def _list_meters(self) -> list[dict[str, Any]]:
-        page = self._client.v1.billing.meters.list({"limit": 100})
+        page = self.client.v1.billing.meters.list({"limit": 100})
         return [_meter_of(meter) for meter in page.auto_paging_iter()]
 
-    def _patiently(self, ask: Callable[[], T]) -> T:
+    def patiently(self, ask: Callable[[], T]) -> T:
         """Ask a reading question a few times before giving up. Raises KeyRefused, Unreachable or Unavailable."""
         for attempt in range(1, READ_ATTEMPTS_MAX + 1):
             self._count()
@@ -134,11 +134,11 @@ class StripeMeter:
 
     def has_customer(self, customer_id: str) -> bool:
         """Whether the account has this customer, not deleted."""
-        return self._patiently(lambda: self._find_customer(customer_id))
+        return self.patiently(lambda: self._find_customer(customer_id))
 
     def _find_customer(self, customer_id: str) -> bool:
         try:
-            customer = self._client.v1.customers.retrieve(customer_id)
+            customer = self.client.v1.customers.retrieve(customer_id)
         except stripe.InvalidRequestError:
             return False
         return not getattr(customer, "deleted", False)
