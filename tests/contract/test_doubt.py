@@ -142,7 +142,7 @@ def test_what_was_decided_is_a_line_with_its_evidence(put, run, in_doubt, look):
         "window": ["2026-11-23T11:00:00.000Z", "2026-11-23T12:00:00.000Z"],
         "stripe": "500",
         "accepted": 0,
-        "unknown": {subject: 500},
+        "unknown": [{"identifier": subject, "credits": 500}],
         "unknown_in_all": 1,
     }
 

@@ -151,7 +151,7 @@ def _place(window: Window) -> dict[str, Any]:
 
 def _evidence(asked: Asked, judgement: Judgement) -> str:
     window = asked.window
-    shown = dict(itertools.islice(judgement.unknown.items(), EVIDENCE_MEMBERS_MAX))
+    unknown = itertools.islice(judgement.unknown.items(), EVIDENCE_MEMBERS_MAX)
     evidence = {
         "customer": window.customer_id,
         "meter": window.meter,
@@ -159,7 +159,7 @@ def _evidence(asked: Asked, judgement: Judgement) -> str:
         "asked_at": format_time(asked.at_us),
         "stripe": asked.value.said,
         "accepted": judgement.accepted,
-        "unknown": shown,
+        "unknown": [{"identifier": name, "credits": credits} for name, credits in unknown],
         "unknown_in_all": len(judgement.unknown),
     }
     return msgspec.json.encode(evidence).decode()
