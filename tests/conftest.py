@@ -73,7 +73,7 @@ def settings(langfuse, stripe, serving, ledger_path):
                 "LANGFUSE_SECRET_KEY": DEFAULT_PROJECT.secret_key,
                 "STRIPE_API_BASE": address(bill_to, stripe_faults),
                 "STRIPE_SECRET_KEY": "sk_test_sandbox",
-                "BILLING_STRIPE_REQUESTS_PER_SECOND": "1000",
+                "BILLING_STRIPE_REQUESTS_PER_SECOND": "1000000",
                 "BILLING_LEDGER_URL": f"sqlite:///{ledger_path}",
                 **changes,
             },

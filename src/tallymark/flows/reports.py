@@ -86,19 +86,13 @@ def _logged(what: str) -> Iterator[None]:
 
 
 def _poll(ledger: Ledger, stripe: StripeMeter, now_us: int) -> None:
-    """Store what Stripe reports since the last poll; nothing if that was a moment ago, or nothing was ever sent."""
-    polled = ledger.fact(_POLLED)
-    if polled is not None and now_us - int(polled) < POLL_EVERY_US:
+    """Store what Stripe reports since the last poll, or the first send; nothing if that was a moment ago, or never."""
+    last = ledger.fact(_POLLED) or next(ledger.query("first_sent"))["sent_at_us"]
+    if last is None or now_us - int(last) < POLL_EVERY_US:
         return
-    since_us = int(polled) - OVERLAP_US if polled is not None else _first_sent_us(ledger)
-    if since_us is not None:
-        put_notifications(ledger, new_notifications(stripe, max(since_us, now_us - REPORTS_KEPT_US)), now_us)
-        ledger.put_fact(_POLLED, str(now_us))
-
-
-def _first_sent_us(ledger: Ledger) -> int | None:
-    row = next(ledger.query("first_sent"))
-    return row["sent_at_us"]  # type: ignore[no-any-return]
+    since_us = max(int(last) - OVERLAP_US, now_us - REPORTS_KEPT_US)
+    put_notifications(ledger, new_notifications(stripe, since_us), now_us)
+    ledger.put_fact(_POLLED, str(now_us))
 
 
 def _apply(ledger: Ledger, stripe: StripeMeter, clock: Clock) -> int:

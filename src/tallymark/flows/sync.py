@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ..config import Config
@@ -15,7 +15,9 @@ from ..core.ids import digest
 from ..core.states import Answer
 from ..core.types import Reason
 from ..errors import NotFound, WrongMode
+from ..ledger import Ledger
 from ..ledger.ledger import Coverage
+from ..ledger.reports import unexplained_reports
 from ..ledger.rows import RunRef
 from ..rating.cards import card_text
 from .collect import Collected, Range, range_of
@@ -73,6 +75,7 @@ def sync(
 def _run(stations: Stations, request: Request, dry_run: bool, progress: Progress) -> SyncSummary:
     check_meter(stations)
     run = start_run(stations, "sync")
+    reported = take_reports(stations, run)
     spans = {project.source_key: _span(stations, project, request, run.now_us) for project in stations.projects}
     chosen = {project.source_key: choose_generation(stations, project) for project in stations.projects}
     read = [
@@ -83,6 +86,7 @@ def _run(stations: Stations, request: Request, dry_run: bool, progress: Progress
     summary = _first_summary(run, spans, [through for through, _ in read], dry_run)
     _require_found(request, collected)
     sent = _send(stations, run, progress)
+    sent.reported += reported
     marked = [mark_project(stations, project, progress) for project in stations.projects]
     _fill(summary, stations, run, collected, sent, marked)
     stations.ledger.finish_run(run.run_id, summary.encode(), stations.clock.now_us())
@@ -92,17 +96,13 @@ def _run(stations: Stations, request: Request, dry_run: bool, progress: Progress
 
 
 def _send(stations: Stations, run: RunRef, progress: Progress) -> Sent:
-    """Take back what Stripe reports, send what is owed, and settle what is in doubt.
-
-    What turns out not to have been counted is sent at once.
-    """
-    reported = take_reports(stations, run)
+    """Send what is owed, and settle what is in doubt; what turns out not to have been counted is sent at once."""
     sent = send(stations.ledger, stations.meter, run, stations.clock, progress)
     settled = settle_doubts(stations)
     if settled.not_sent:
         sent.answers += send(stations.ledger, stations.meter, run, stations.clock, progress).answers
     sent.settled = settled.accepted + settled.not_sent
-    sent.reported = reported + settled.taken_back
+    sent.reported = settled.taken_back
     return sent
 
 
@@ -291,13 +291,14 @@ def _fill(
     summary.untagged = sum(each.untagged for each in collected)
     summary.adopted = sum(each.adopted for each in collected)
     summary.credits = format_micros(sum(each.credits_micros for each in collected))
-    summary.meter_events = _meter_events(sent, ledger.open_meter_events())
+    summary.meter_events = _meter_events(sent, ledger)
     summary.marks = MarkCounts(sum(each.written for each in marked), sum(each.failed for each in marked))
     summary.requests = Requests(**stations.requests)
     summary.seconds = (stations.clock.now_us() - run.now_us) / SECOND_US
 
 
-def _meter_events(sent: Sent, open_now: Mapping[str, int]) -> MeterEvents:
+def _meter_events(sent: Sent, ledger: Ledger) -> MeterEvents:
+    open_now = ledger.open_meter_events()
     return MeterEvents(
         accepted=sent.answers[Answer.ACCEPTED],
         duplicate=sent.answers[Answer.DUPLICATE],
@@ -305,6 +306,7 @@ def _meter_events(sent: Sent, open_now: Mapping[str, int]) -> MeterEvents:
         in_doubt=open_now.get("in_doubt", 0),
         settled=sent.settled,
         reported=sent.reported,
+        open_reports=unexplained_reports(ledger),
     )
 
 

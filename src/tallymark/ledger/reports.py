@@ -181,6 +181,11 @@ def open_reports(source: Ledger | Database, now_us: int) -> list[OpenReport]:
     ]
 
 
+def unexplained_reports(ledger: Ledger) -> int:
+    """How many reports are still to be fetched, or speak of more meter events than were found."""
+    return int(next(ledger.query("count_reports"))["reports"])
+
+
 def suspects(ledger: Ledger, now_us: int) -> list[Row]:
     """Meter events that open reports may mean."""
     reports = open_reports(ledger, now_us)

@@ -32,11 +32,14 @@ class _Related(msgspec.Struct):
     id: str
 
 
+class _Kind(msgspec.Struct):
+    type: str
+
+
 class _Thin(msgspec.Struct):
     id: str
     type: str
     created: str
-    object: str = ""
     related_object: _Related | None = None
 
 
@@ -77,8 +80,8 @@ def read_notification(body: bytes, signature: str | None, secret: str, now_us: i
         signed_at = _SIGNED_AT.search(signature or "")
         if signed_at is None or abs(int(signed_at[1]) * SECOND_US - now_us) > SIGNATURE_AGE_MAX_US:
             raise NotificationRefused("the webhook was signed too long ago, or this machine's clock is wrong (NTP).")
-        thin = msgspec.json.decode(body, type=_Thin)
-        return _notification(thin) if thin.type in REPORT_TYPES else None
+        is_report = msgspec.json.decode(body, type=_Kind).type in REPORT_TYPES
+        return _notification(msgspec.json.decode(body, type=_Thin)) if is_report else None
     except stripe.SignatureVerificationError as error:
         raise NotificationRefused(
             "the webhook's signature is missing or wrong; check BILLING_STRIPE_WEBHOOK_SECRET, "
