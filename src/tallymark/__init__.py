@@ -20,11 +20,14 @@ _HOMES = {
     "SyncSummary": "tallymark.flows.summary",
     "TallymarkError": "tallymark.errors",
     "backfill": "tallymark.flows.backfill",
+    "check_rates": "tallymark.api",
     "doctor": "tallymark.flows.doctor",
     "explain": "tallymark.api",
     "held": "tallymark.api",
     "load_config": "tallymark.api",
     "receive_stripe_report": "tallymark.api",
+    "show_rates": "tallymark.api",
+    "simulate_rates": "tallymark.api",
     "sync": "tallymark.flows.sync",
     "usage": "tallymark.api",
 }
@@ -35,17 +38,29 @@ __all__ = [
     "TallymarkError",
     "__version__",
     "backfill",
+    "check_rates",
     "doctor",
     "explain",
     "held",
     "load_config",
     "receive_stripe_report",
+    "show_rates",
+    "simulate_rates",
     "sync",
     "usage",
 ]
 
 if TYPE_CHECKING:
-    from .api import explain, held, load_config, receive_stripe_report, usage
+    from .api import (
+        check_rates,
+        explain,
+        held,
+        load_config,
+        receive_stripe_report,
+        show_rates,
+        simulate_rates,
+        usage,
+    )
     from .config import Config
     from .errors import TallymarkError
     from .flows.backfill import BackfillSummary, backfill

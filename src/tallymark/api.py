@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from .clock import SystemClock
-from .config import Config, find_file, load
+from .config import Config, find_file, load, read_card
 from .core.clock import DAY_US
+from .errors import LedgerMissing
+from .flows.progress import Progress, quiet
 from .ledger import open_ledger
+from .rating.cards import RateCard
 
 USAGE_DAYS = 30
 HELD_ROWS = 1000
@@ -58,10 +61,68 @@ def usage(
 ) -> list[dict[str, Any]]:
     """Credits, cost, revenue and margin by "customer", "day" or "model"; the last 30 days unless a range is named."""
     from .flows import usage as flow
+
+    since_us, until_us = _range(from_us, to_us)
+    with contextlib.closing(open_ledger(config.ledger_url, read_only=True)) as ledger:
+        return flow.usage(ledger, since_us, until_us, customer_id, by)
+
+
+def check_rates(config: Config, card: Path | None = None) -> dict[str, Any]:
+    """What a rate card's file says, or the card of the settings, and what is to be looked at before it is used.
+
+    Raises ConfigError if it is no rate card. Without a ledger, only the card is checked.
+    """
+    from .flows import rates as flow
+
+    checked, now_us = _card(config, card), SystemClock().now_us()
+    try:
+        ledger = open_ledger(config.ledger_url, read_only=True)
+    except LedgerMissing:
+        return flow.check(checked, None, now_us)
+    with contextlib.closing(ledger):
+        return flow.check(checked, ledger, now_us)
+
+
+def show_rates(config: Config, digest: str | None = None, at_us: int | None = None) -> dict[str, Any]:
+    """The rules of the card of the settings, or of one that the ledger used; with a moment, the rule that holds then.
+
+    Raises NotFound for a digest that the ledger does not know.
+    """
+    from .flows import rates as flow
+
+    if digest is None:
+        return flow.describe(config.rate_card, at_us)
+    with contextlib.closing(open_ledger(config.ledger_url, read_only=True)) as ledger:
+        return flow.describe(flow.used_card(ledger, digest), at_us)
+
+
+def simulate_rates(
+    config: Config,
+    card: Path,
+    *,
+    from_us: int | None = None,
+    to_us: int | None = None,
+    by: str = "customer",
+    progress: Progress = quiet,
+) -> dict[str, Any]:
+    """What a rate card's file would have billed, against what was billed, by "customer" or "day". Writes nothing.
+
+    The last 30 days unless a range is named. Raises ConfigError if it is no rate card.
+    """
+    from .flows import simulate as flow
+
+    simulated, (since_us, until_us) = _card(config, card), _range(from_us, to_us)
+    with contextlib.closing(open_ledger(config.ledger_url, read_only=True)) as ledger:
+        return flow.simulate(config, simulated, ledger, since_us, until_us, by, progress)
+
+
+def _card(config: Config, path: Path | None) -> RateCard:
+    return config.rate_card if path is None else read_card(path, "--card")
+
+
+def _range(from_us: int | None, to_us: int | None) -> tuple[int, int]:
     from .flows.ranges import check_range
 
     check_range(from_us, to_us)
     until_us = to_us if to_us is not None else SystemClock().now_us()
-    since_us = from_us if from_us is not None else until_us - USAGE_DAYS * DAY_US
-    with contextlib.closing(open_ledger(config.ledger_url, read_only=True)) as ledger:
-        return flow.usage(ledger, since_us, until_us, customer_id, by)
+    return from_us if from_us is not None else until_us - USAGE_DAYS * DAY_US, until_us

@@ -14,6 +14,7 @@ import click
 from . import __version__
 from .commands.common import Moment, begin, common
 from .commands.held import held
+from .commands.rates import rates
 from .errors import TallymarkError
 
 EXIT_USAGE = 2
@@ -27,6 +28,7 @@ def cli() -> None:
 
 
 cli.add_command(held)
+cli.add_command(rates)
 
 
 @cli.command()

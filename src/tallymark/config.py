@@ -41,6 +41,7 @@ __all__ = [
     "default_ledger_url",
     "find_file",
     "load",
+    "read_card",
     "require_langfuse",
     "require_stripe",
     "require_webhook",
@@ -156,6 +157,14 @@ def default_ledger_url() -> str:
     from platformdirs import user_data_dir  # only where it is needed: imports take time
 
     return f"sqlite:///{(Path(user_data_dir('tallymark', appauthor=False)) / 'ledger.sqlite3').as_posix()}"
+
+
+def read_card(path: Path, named_by: str) -> RateCard:
+    """Read a rate card's file. Raises ConfigError with the path, and the setting or option that named it."""
+    try:
+        return parse_card(_read_text(path))
+    except ConfigError as problem:
+        raise ConfigError(f"{path} ({named_by}): {problem}") from None
 
 
 def require_langfuse(config: Config) -> None:
@@ -280,11 +289,7 @@ def _rate_card(found: Mapping[str, _Found], values: Mapping[str, Any], file: Pat
     for price in (found[key] for key in _CARD_PRICES):
         if price.is_set:
             raise ConfigError(f"{price.name} is set, but so is {card.name}, which decides it; remove one of them")
-    path = _beside_file(Path(values["rate_card"]).expanduser(), card, file)
-    try:
-        return parse_card(_read_text(path))
-    except ConfigError as problem:
-        raise ConfigError(f"{path} ({card.name}): {problem}") from None
+    return read_card(_beside_file(Path(values["rate_card"]).expanduser(), card, file), card.name)
 
 
 def _beside_file(path: Path, found: _Found, file: Path | None) -> Path:

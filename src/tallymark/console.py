@@ -13,7 +13,12 @@ import msgspec
 
 from .flows.progress import Progress, quiet
 
-STAGES = {"read": "reading traces", "send": "sending meter events", "mark": "writing marks"}
+STAGES = {
+    "read": "reading traces",
+    "send": "sending meter events",
+    "mark": "writing marks",
+    "simulate": "rating traces again",
+}
 PLAIN_LINE_SECONDS = 10.0
 
 

@@ -12,6 +12,7 @@ TallymarkError
 │   ├── WrongMode          the server's mode lacks this route: read it through its other generation
 │   └── TooMuch            the question was too large (Langfuse 422, 524): ask for a smaller window
 ├── LedgerError            look at the ledger; nothing is lost                                  exit 4
+│   ├── LedgerMissing      there is none yet
 │   ├── LedgerLocked       another process holds it
 │   ├── LedgerUnusable     read-only, corrupt, not a ledger
 │   ├── LedgerNewer        written by a newer tallymark
@@ -87,6 +88,10 @@ class LedgerError(TallymarkError):
     """The ledger cannot be used."""
 
     exit_status = 4
+
+
+class LedgerMissing(LedgerError):
+    """There is no ledger yet."""
 
 
 class LedgerLocked(LedgerError):

@@ -144,3 +144,64 @@ def show_held(found: Mapping[str, Any]) -> None:
 def show_findings(findings: Sequence[Finding]) -> None:
     """What the doctor found."""
     print_table([asdict(finding) for finding in findings], ("check", "status", "detail"))
+
+
+CARD_COLUMNS = (
+    "from",
+    "to",
+    "credit_price_usd",
+    "margin",
+    "ai",
+    "compute_usd_per_minute",
+    "storage_credits_per_gb_month",
+)
+
+
+def show_card(card: Mapping[str, Any]) -> None:
+    """The rules of a rate card, and the token rates of those that have some."""
+    click.echo(f"rate card {card['name']}, digest {card['digest']}")
+    if not card["rules"]:
+        click.echo("no rule holds at that time: such usage is held as unrated")
+        return
+    print_table(card["rules"], CARD_COLUMNS)
+    for rule in card["rules"]:
+        if rule["tokens"]:
+            print_table(rule["tokens"], ("model", "per", "credits"), f"tokens, from {rule['from']}")
+
+
+def show_checked_card(checked: Mapping[str, Any]) -> None:
+    """A rate card and what was found in it."""
+    show_card(checked)
+    print_table(checked["findings"], ("check", "status", "detail"), "findings")
+
+
+SIMULATION_COLUMNS = {
+    "traces": "traces",
+    "billed": "billed_credits",
+    "simulated": "simulated_credits",
+    "difference": "difference_credits",
+    "%": "difference_percent",
+    "USD": "difference_usd",
+    "unrated": "unrated",
+    "unpriced": "unpriced",
+    "not simulated": "not_simulated",
+    "held": "held",
+}
+
+
+def show_simulation(found: Mapping[str, Any]) -> None:
+    """What a rate card would have billed, the total last, and why some traces could not be rated."""
+    card, by = found["card"], found["by"]
+    click.echo(f"usage from {found['from']} to {found['to']} by rate card {card['name']}, digest {card['digest']}")
+    rows = [
+        {by: row["key"], **{shown: row[column] for shown, column in SIMULATION_COLUMNS.items()}}
+        for row in (*found["rows"], found["total"])
+    ]
+    print_table(rows, (by, *SIMULATION_COLUMNS))
+    for reason in found["why"]:
+        click.echo(f"{reason['traces']:,} {reason['end'].replace('_', ' ')}: {reason['detail']}")
+    total = found["total"]
+    if total["not_simulated"]:
+        click.echo(f"not simulated: {total['not_simulated_credits']} credits, which were billed, are in no column")
+    if total["held"]:
+        click.echo(f"{total['held']:,} held: they wait for something else than a rate card (`tallymark held list`)")

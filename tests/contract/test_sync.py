@@ -252,6 +252,16 @@ def test_a_trace_from_the_future_is_billed_when_its_time_has_come(put, run, cloc
     assert stripe.tally() == {("cus_1", "credits"): CREDITS_OF_A_TRACE}
 
 
+def test_a_trace_from_the_future_without_a_cost_is_not_free_when_its_time_has_come(put, run, clock, stripe):
+    """It was skipped before anybody asked whether its tokens have a cost."""
+    put("t1", minutes_ago=-60, cost=None)
+    assert results_of(run()) == {"future_timestamp": 1}
+    clock.advance(3 * 3600)
+
+    assert results_of(run()) == {"unpriced": 1}
+    assert stripe.tally() == {}
+
+
 def test_a_trace_that_arrives_late_inside_the_overlap_is_billed(put, run, clock):
     """Ingestion is asynchronous: two hours are read again by every run."""
     put("t1", minutes_ago=20)

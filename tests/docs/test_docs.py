@@ -205,8 +205,16 @@ def environment(sandbox, tmp_path_factory) -> dict[str, str]:
     return found
 
 
+def rate_card_page_card(folder: Path) -> Path:
+    """The card by tokens of the page on rate cards, as a file."""
+    cards = [block for name, block in toml_blocks(DOCS / "howto" / "rate-cards.md") if name == "rate-card.toml"]
+    path = folder / "rate-card.toml"
+    path.write_text(cards[-1])
+    return path
+
+
 @pytest.fixture(scope="module")
-def answers(environment) -> dict[str, Any]:
+def answers(environment, tmp_path_factory) -> dict[str, Any]:
     """What the commands that only read print as JSON, by command."""
     config = load(None, environment)
     held = tallymark.held(config)
@@ -218,10 +226,16 @@ def answers(environment) -> dict[str, Any]:
         "held list": held,
         "usage": {"by": "customer", "rows": tallymark.usage(config)},
         "doctor": {"findings": msgspec.to_builtins(tallymark.doctor(config))},
+        "rates check": tallymark.check_rates(config),
+        "rates show": tallymark.show_rates(config),
+        "rates simulate": tallymark.simulate_rates(config, rate_card_page_card(tmp_path_factory.mktemp("card"))),
     }
 
 
-@pytest.mark.parametrize("command", ["explain", "held list", "usage", "doctor"])
+@pytest.mark.parametrize(
+    "command",
+    ["explain", "held list", "usage", "doctor", "rates check", "rates show", "rates simulate"],
+)
 def test_every_field_of_a_reading_command_is_documented(answers, command):
     """Each key that a real answer has, at any depth, stands in the command's section."""
     keys = keys_of(answers[command])

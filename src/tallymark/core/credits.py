@@ -34,6 +34,12 @@ def format_micros(amount_micros: int) -> str:
     return f"{sign}{whole}.{micros:06d}"
 
 
+def format_usd(amount_usd: Decimal) -> str:
+    """Write money to twelve decimals, as Langfuse keeps costs; without an exponent and without trailing zeros."""
+    text = format(amount_usd.quantize(Decimal("1e-12"), context=EXACT), "f")
+    return text.rstrip("0").rstrip(".")
+
+
 def split_whole_credits(total_micros: int) -> tuple[int, int]:
     """Split a bucket's total (entries and carry) into whole credits to send and the carry that stays, in micro-credits.
 

@@ -109,10 +109,14 @@ class Rated:
 
 @dataclass(frozen=True, slots=True)
 class Unrated:
-    """Why a trace could not be rated: UNRATED, UNPRICED or NO_BILLABLE_USAGE, and a sentence for people."""
+    """Why a trace could not be rated: UNRATED, UNPRICED or NO_BILLABLE_USAGE, and a sentence for people.
+
+    `lacks_tokens`: only because the source does not tell its tokens, by which the card rates.
+    """
 
     reason: Reason
     detail: str
+    lacks_tokens: bool = False
 
 
 @dataclass(frozen=True, slots=True)

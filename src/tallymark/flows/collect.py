@@ -22,6 +22,9 @@ from .read_ahead import ReadAhead, batches
 BATCH_PAGES = 32
 REVISIT_ROWS = 100
 FAR_FUTURE_US = parse_time("2099-12-31T00:00:00Z")
+# Reasons that say whether tokens were used without a cost. Others were found before that was asked, or by a rate card
+# that did not want to know.
+FOUND_OUT = (Reason.UNPRICED, Reason.NO_BILLABLE_USAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +172,12 @@ def with_lookup(trace: Trace, known: Known | None, lookup: Lookup) -> Trace:
     if trace.marked or (known is not None and known.outcome == Outcome.BILLED):
         return trace
     unit = trace.units[0]
-    if known is not None and (known.cost_usd, known.duration_s) == (unit.cost_usd, unit.duration_s):
-        if known.reason == Reason.ALREADY_PROCESSED:
-            return replace(trace, marked="score")
-        return replace(trace, unpriced=known.reason == Reason.UNPRICED)
-    if trace in lookup.scored:
+    same = known is not None and (known.cost_usd, known.duration_s) == (unit.cost_usd, unit.duration_s)
+    reason = known.reason if known is not None and same else None
+    if reason == Reason.ALREADY_PROCESSED or (reason is None and trace in lookup.scored):
         return replace(trace, marked="score")
+    if reason in FOUND_OUT:
+        return replace(trace, unpriced=reason == Reason.UNPRICED)
     if not unit.problem and unit.cost_usd == 0 and trace in lookup.unpriced:
         return replace(trace, unpriced=True)
     return trace

@@ -25,7 +25,8 @@ from ..core.types import Customer, Rated, Reason, Trace, Unrated
 from ..core.windows import bucket_of, is_future, is_too_old
 from ..rating.cards import RateCard, parse_card
 from ..rating.customers import CUSTOMER_ATTRIBUTES, ORGANIZATION_ATTRIBUTES, NoCustomer, resolve
-from ..rating.rate import rate
+from ..rating.rate import PLATFORM, USER, rate
+from ..rating.rules import AI, OWN_KEYS
 
 CUSTOMER_KEYS = (*CUSTOMER_ATTRIBUTES, *ORGANIZATION_ATTRIBUTES)
 PENDING_TAG = "billing:pending"
@@ -84,12 +85,9 @@ class Decider:
         worth = sum(amounts.values())
         if is_too_old(trace.timestamp_us, self.now_us):
             return _ended(trace, known, Reason.TOO_OLD, "Stripe takes no usage older than 35 days", rated, worth)
-        customer = resolve(trace, self.config.customers)
+        customer = customer_of(trace, self.config)
         if isinstance(customer, NoCustomer):
             return _ended(trace, known, Reason.NO_CUSTOMER, customer.detail, rated, worth)
-        if not trace.root_seen and customer.found_by == "default":
-            detail = "its root observation, which may name the customer, has not arrived"
-            return _ended(trace, known, Reason.NO_CUSTOMER, detail, rated, worth)
         return self._charge(trace, customer, rated, amounts, worth)
 
     def _charge(
@@ -133,7 +131,7 @@ class Decider:
         return self._adjust(trace, known, rated, amounts)
 
     def _rate_as_billed(self, trace: Trace, known: Known) -> Rated | None:
-        """Rate changed usage by the card the trace was billed by: a new card never changes history (DESIGN section 5).
+        """Rate changed usage by the card and the ownership it was billed by: settings never change history.
 
         None if nothing that rating reads has changed, or the new reading cannot be rated.
         """
@@ -142,7 +140,8 @@ class Decider:
         if trace.generation == "traces" and same_usage and attributes_text(trace) == known.attributes:
             return None
         at_billing = replace(trace, timestamp_us=known.timestamp_us)
-        rated = rate(at_billing, self._card(known), default_ownership=self.config.default_ai_ownership)
+        ownership = ownership_as_billed(known.components, self.config.default_ai_ownership)
+        rated = rate(at_billing, self._card(known), default_ownership=ownership)
         return rated if isinstance(rated, Rated) else None
 
     def _card(self, known: Known) -> RateCard:
@@ -262,6 +261,14 @@ class Decider:
         )
 
 
+def customer_of(trace: Trace, config: Config) -> Customer | NoCustomer:
+    """Whom a trace is billed to. What nobody says is taken from the default only when the root had its say."""
+    customer = resolve(trace, config.customers)
+    if not trace.root_seen and isinstance(customer, Customer) and customer.found_by == "default":
+        return NoCustomer("its root observation, which may name the customer, has not arrived")
+    return customer
+
+
 def amounts_by_meter(rated: Rated, config: Config) -> dict[str, int]:
     """Micro-credits for each meter: components added exactly, rounded once per meter. Never empty."""
     if not config.meters:
@@ -281,6 +288,13 @@ def components_text(rated: Rated) -> str:
         for c in rated.components
     ]
     return f'{{"margin":"{rated.margin}","parts":[{",".join(parts)}]}}'
+
+
+def ownership_as_billed(components: str, default: str) -> str:
+    """Whose AI credentials a stored rating (`components_text`) says were used; the default if it has no AI usage."""
+    if OWN_KEYS in components:
+        return USER
+    return PLATFORM if f'"name":"{AI}"' in components else default
 
 
 def _text(amount: Decimal) -> str:

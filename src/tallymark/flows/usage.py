@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from ..core.clock import format_time
-from ..core.credits import EXACT, MICROS_PER_CREDIT, format_micros
+from ..core.credits import EXACT, MICROS_PER_CREDIT, format_micros, format_usd
 from ..ledger import Ledger
 from ..rating.cards import RateCard, parse_card
 
@@ -32,14 +32,14 @@ class _Sum:
 
 def usage(ledger: Ledger, from_us: int, to_us: int, customer_id: str | None, by: str) -> list[dict[str, Any]]:
     """One row for each key, sorted: traces, credits, and in USD cost, revenue (credits at their price) and margin."""
-    prices = _Prices({digest: parse_card(text) for digest, text in ledger.rate_cards().items()})
+    cards = {digest: parse_card(text) for digest, text in ledger.rate_cards().items()}
     sums: dict[str, _Sum] = {}
     for row in ledger.query("usage_components", from_us=from_us, to_us=to_us, customer_id=customer_id or ""):
-        _add(sums.setdefault(KEYS[by](row), _Sum()), row, prices)
+        _add(sums.setdefault(KEYS[by](row), _Sum()), row, cards)
     return [_row(key, sums[key]) for key in sorted(sums)]
 
 
-def _add(total: _Sum, row: Any, prices: _Prices) -> None:
+def _add(total: _Sum, row: Any, cards: Mapping[str, RateCard]) -> None:
     total.traces += 1
     total.billed_micros += row["billed_micros"]
     for part in msgspec.json.decode(row["components"]).get("parts", []):
@@ -47,19 +47,8 @@ def _add(total: _Sum, row: Any, prices: _Prices) -> None:
         if part["name"] == "ai":
             total.cost_usd = EXACT.add(total.cost_usd, Decimal(part["cost_usd"]))
     credits = EXACT.divide(Decimal(row["billed_micros"]), Decimal(MICROS_PER_CREDIT))
-    price = prices.of(row["card_digest"], row["timestamp_us"])
+    price = cards[row["card_digest"]].credit_price_usd_at(row["timestamp_us"])
     total.revenue_usd = EXACT.add(total.revenue_usd, EXACT.multiply(credits, price))
-
-
-@dataclass(frozen=True, slots=True)
-class _Prices:
-    """What a credit cost on the card and at the time that a trace was rated by."""
-
-    cards: dict[str, RateCard]
-
-    def of(self, digest: str, timestamp_us: int) -> Decimal:
-        rule = self.cards[digest].rule_at(timestamp_us)
-        return rule.credit_price_usd if rule else Decimal(0)
 
 
 def _row(key: str, total: _Sum) -> dict[str, Any]:
@@ -67,13 +56,7 @@ def _row(key: str, total: _Sum) -> dict[str, Any]:
         "key": key,
         "traces": total.traces,
         "credits": format_micros(total.billed_micros),
-        "cost_usd": _usd(total.cost_usd),
-        "revenue_usd": _usd(total.revenue_usd),
-        "margin_usd": _usd(EXACT.subtract(total.revenue_usd, total.cost_usd)),
+        "cost_usd": format_usd(total.cost_usd),
+        "revenue_usd": format_usd(total.revenue_usd),
+        "margin_usd": format_usd(EXACT.subtract(total.revenue_usd, total.cost_usd)),
     }
-
-
-def _usd(amount: Decimal) -> str:
-    """To twelve decimals, as Langfuse keeps costs; without an exponent and without trailing zeros."""
-    text = format(amount.quantize(Decimal("1e-12"), context=EXACT), "f")
-    return text.rstrip("0").rstrip(".")

@@ -20,7 +20,7 @@ import msgspec
 from ..core.decisions import Decision, Known, TraceKey, key_of
 from ..core.states import Claim, MeterOutcome
 from ..core.types import Trace
-from ..errors import ConfigError, LedgerError
+from ..errors import ConfigError, LedgerMissing
 from ..failpoints import Step
 from . import rows, sending
 from .chain import link_entries_txn
@@ -59,7 +59,7 @@ def open_ledger(url: str, *, read_only: bool = False) -> Ledger:
     """
     path = path_of(url)
     if read_only and not Path(path).exists():
-        raise LedgerError(f"there is no ledger at {path} yet; run `tallymark sync` first, or set BILLING_LEDGER_URL.")
+        raise LedgerMissing(f"there is no ledger at {path} yet; run `tallymark sync` first, or set BILLING_LEDGER_URL.")
     return Ledger(SqliteDatabase(path, read_only=read_only), migrate=not read_only)
 
 

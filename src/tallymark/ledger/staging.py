@@ -123,11 +123,12 @@ def _merged(staged: Reading | None, reading: Reading) -> Reading:
 def _units_by_trace(rows: Iterable[Any]) -> Mapping[TraceKey, list[Unit]]:
     found: dict[TraceKey, list[Unit]] = {}
     for row in rows:
-        found.setdefault(_key_of(row), []).append(_unit_of(row))
+        found.setdefault(_key_of(row), []).append(unit_of(row))
     return found
 
 
-def _unit_of(row: Any) -> Unit:
+def unit_of(row: Any) -> Unit:
+    """An observation from its row."""
     cost = row["cost_usd"]
     return Unit(
         row["unit_id"],

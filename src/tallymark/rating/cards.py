@@ -61,6 +61,11 @@ class RateCard:
         position = bisect_right(self._starts_us, timestamp_us)
         return self.rules[position - 1] if position else None
 
+    def credit_price_usd_at(self, timestamp_us: int) -> Decimal:
+        """What a credit costs at a moment; 0 before the first rule, where nothing is billed."""
+        rule = self.rule_at(timestamp_us)
+        return rule.credit_price_usd if rule else Decimal(0)
+
 
 def default_card(credit_price_usd: Decimal, margin: Decimal, compute_usd_per_minute: Decimal) -> RateCard:
     """The card of one rule from the beginning of time: AI by cost, no storage (DESIGN section 5)."""
@@ -207,10 +212,11 @@ def _count_of(value: object) -> int:
 
 def _content(name: str, rules: tuple[Rule, ...]) -> object:
     """What the digest is made of: numbers in one spelling, times in UTC."""
-    return {"name": name, "rules": [dict(_rule_items(rule)) | {"tokens": _token_items(rule)} for rule in rules]}
+    return {"name": name, "rules": [dict(rule_items(rule)) | {"tokens": token_items(rule)} for rule in rules]}
 
 
-def _rule_items(rule: Rule) -> Iterator[tuple[str, str]]:
+def rule_items(rule: Rule) -> Iterator[tuple[str, str]]:
+    """What a rule says but for its token rates: keys and values as a card has them, numbers in one spelling."""
     yield "from", _from_text(rule)
     yield "credit_price_usd", _number(rule.credit_price_usd)
     yield "margin", _number(rule.margin)
@@ -219,17 +225,16 @@ def _rule_items(rule: Rule) -> Iterator[tuple[str, str]]:
     yield "storage_credits_per_gb_month", _number(rule.storage_credits_per_gb_month)
 
 
-def _token_items(rule: Rule) -> list[list[str]]:
+def token_items(rule: Rule) -> list[list[str]]:
+    """The token rates of a rule, the most specific first: model, per, credits."""
     return [[rate.model_glob, str(rate.per), _number(rate.credits)] for rate in rule.tokens]
 
 
 def _rule_text(rule: Rule) -> str:
-    lines = ["[[rule]]", *(f"{key} = {_toml_value(key, text)}" for key, text in _rule_items(rule))]
+    lines = ["[[rule]]", *(f"{key} = {_toml_value(key, text)}" for key, text in rule_items(rule))]
     if rule.tokens:
         lines += ["", "[rule.tokens]"]
-    lines += [
-        f'{_quoted(glob)} = {{ per = {per}, credits = "{credits}" }}' for glob, per, credits in _token_items(rule)
-    ]
+    lines += [f'{_quoted(glob)} = {{ per = {per}, credits = "{credits}" }}' for glob, per, credits in token_items(rule)]
     return "\n".join(lines) + "\n"
 
 

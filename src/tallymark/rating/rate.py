@@ -34,8 +34,8 @@ _CREDITS_MAX = Decimal(ENTRY_MICROS_MAX // MICROS_PER_CREDIT)
 class _RefusedError(Exception):
     """Leaves the checks below for `rate`, which turns it into a value."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
-        self.unrated = Unrated(reason, detail)
+    def __init__(self, reason: Reason, detail: str, *, lacks_tokens: bool = False) -> None:
+        self.unrated = Unrated(reason, detail, lacks_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def _check_tokens_known(trace: Trace, usage: _Usage) -> None:
     uncounted = any(unit.tokens is None and unit.cost_usd for unit in trace.units)
     if uncounted or (trace.unpriced and not usage.tokens):
         detail = "the rate card rates by tokens, but this source does not tell them; use the observations source"
-        raise _RefusedError(Reason.UNRATED, detail)
+        raise _RefusedError(Reason.UNRATED, detail, lacks_tokens=True)
 
 
 def _checked_sum(components: tuple[Component, ...]) -> Decimal:

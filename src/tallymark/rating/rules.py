@@ -16,6 +16,9 @@ from tallymark.core.credits import EXACT
 from tallymark.core.types import Component, Unit
 
 AI, COMPUTE, STORAGE = COMPONENTS = ("ai", "compute", "storage")
+OWN_KEYS = "customer's own keys"
+"""The formula of AI usage that the customer paid for."""
+
 BEGINNING_US = -(2**63)
 """The `from_us` of a rule that holds from the beginning of time."""
 
@@ -102,7 +105,7 @@ def ai_by_tokens(units: tuple[Unit, ...], cost_usd: Decimal, rule: Rule) -> Comp
 
 def ai_of_the_customer() -> Component:
     """AI usage that the customer paid for with keys of their own: no credits, but visible in `explain`."""
-    return Component(AI, ZERO, ZERO, "customer's own keys")
+    return Component(AI, ZERO, ZERO, OWN_KEYS)
 
 
 def compute_time(duration_s: Decimal, rule: Rule) -> Component:
