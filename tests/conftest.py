@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 
 from builders import NOW_US, PROJECT, ingested
-from tallymark import config
+from tallymark import config, failpoints
 from tallymark.flows.backfill import backfill
 from tallymark.flows.sync import sync
 from tallymark.ledger import open_ledger
@@ -114,6 +114,26 @@ def balance(stripe, ledger_path):
         return {customer: micros for customer, micros in carry.items() if micros}
 
     return read
+
+
+@pytest.fixture
+def stopped():
+    """A function that ends the process, as far as a test can, where a step is reached; a context."""
+
+    @contextlib.contextmanager
+    def at(step, side):
+        def stop(*reached):
+            if reached == (step, side):
+                raise KeyboardInterrupt
+
+        failpoints.arm(stop)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                yield
+        finally:
+            failpoints.arm(None)
+
+    return at
 
 
 @pytest.fixture

@@ -7,13 +7,14 @@ import pytest
 
 from builders import CREDITS_OF_A_TRACE, NOW_US
 from tallymark.core.clock import HOUR_US, SECOND_US
+from tallymark.failpoints import Side, Step
 from tallymark.flows import doubt
 from tallymark.flows.doubt import settle_doubts
 from tallymark.flows.held import held
 from tallymark.flows.stations import open_stations
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.stripe import SandboxStripe
-from tallymark.sandbox.wire import Request
+from tallymark.sandbox.wire import Request, Response
 
 METER_EVENTS = "/v1/billing/meter_events"
 SENDS = f"POST {METER_EVENTS}"
@@ -174,6 +175,22 @@ def test_every_kind_of_bucket_is_settled(put, run, settings, in_doubt, stripe, l
 
     assert stripe.tally() == {(f"cus_{n}", "credits"): 3 * CREDITS_OF_A_TRACE for n in (0, 1)}
     assert set(states(look)) == {"accepted"}
+
+
+@pytest.mark.parametrize("side", Side)
+@pytest.mark.parametrize("fault", [Fault.RESET_AFTER, Fault.RESET_BEFORE])
+def test_a_process_that_ends_while_it_settles_is_completed_by_the_next(
+    put, run, in_doubt, stripe, stopped, fault, side
+):
+    """Settled or not when it ended, it is counted once."""
+    put("t1")
+    in_doubt(unanswered(fault))
+    with stopped(Step.SETTLE_DOUBTS, side):
+        run()
+
+    run()
+
+    assert stripe.tally() == ONE_TRACE
 
 
 def test_windows_of_many_hours_are_read_in_pages_of_a_hundred(put, run, in_doubt, stripe, look):
@@ -413,6 +430,32 @@ def test_a_dry_run_asks_nothing(put, run, in_doubt, stripe, look):
 
     assert run(dry_run=True).meter_events.settled == 0
     assert stripe.counts() == {}
+
+
+class KnowsNobody:
+    """A Stripe that finds no customer when sums are asked for, as with a key of the other mode."""
+
+    def __init__(self, service):
+        self.service = service
+
+    def handle(self, request):
+        if is_summaries(request):
+            error = {"type": "invalid_request_error", "code": "resource_missing", "param": "customer", "message": "No"}
+            return Response(404, json.dumps({"error": error}).encode(), {"content-type": "application/json"})
+        return self.service.handle(request)
+
+
+def test_a_key_of_the_other_mode_settles_nothing(put, run, settings, in_doubt, stripe, look):
+    """A customer who is unknown there says nothing about what was counted here."""
+    put("t1")
+    in_doubt()
+    stripe.clear_requests()
+
+    summary = run(settings(bill_to=KnowsNobody(stripe)))
+
+    assert summary.meter_events.in_doubt == 1
+    assert SENDS not in stripe.counts()
+    assert "no such customer" in look("select answer from meter_event")[0][0]
 
 
 @pytest.mark.parametrize(

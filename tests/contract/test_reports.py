@@ -7,10 +7,10 @@ from urllib.parse import urlencode
 import pytest
 
 from builders import CREDITS_OF_A_TRACE, NOW_US, PROJECT
-from tallymark import failpoints
 from tallymark.core.clock import SECOND_US
 from tallymark.core.reports import ERROR_REPORT, ErrorReport, Notification, ReportedError, Sample
 from tallymark.failpoints import Side, Step
+from tallymark.flows.doctor import doctor
 from tallymark.flows.explain import explain
 from tallymark.flows.held import held
 from tallymark.ledger.corrections import Decided
@@ -19,6 +19,7 @@ from tallymark.ledger.rows import RunRef
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.stripe import SandboxStripe
 from tallymark.sandbox.wire import Request
+from tallymark.show import show_explanation, show_held, show_sync
 
 SENDS = "POST /v1/billing/meter_events"
 POLLS = "GET /v2/core/events"
@@ -108,26 +109,13 @@ def switch(stripe, verb):
     assert stripe.handle(Request("POST", f"/v1/billing/meters/mtr_sandbox_0001/{verb}", (), KEY)).status == 200
 
 
-@contextlib.contextmanager
-def stopped(step, side):
-    """End the process, as far as a test can, where a step is reached."""
-
-    def stop(reached_step, reached_side):
-        if (reached_step, reached_side) == (step, side):
-            raise KeyboardInterrupt
-
-    failpoints.arm(stop)
-    try:
-        yield
-    finally:
-        failpoints.arm(None)
-
-
 # ---- the cause is mended
 
 
 @pytest.mark.parametrize("free", [True, False])
-def test_usage_of_an_unknown_customer_is_billed_once_after_the_customer_is_created(put, sync, account, look, free):
+def test_usage_of_an_unknown_customer_is_billed_once_after_the_customer_is_created(
+    put, sync, account, look, capsys, free
+):
     """Taken, reported, taken back, and sent again under a new identifier, whether or not Stripe frees the old one."""
     stripe = account(any_customer=False, identifier_free_after_failure=free)
     put("t1")
@@ -136,6 +124,8 @@ def test_usage_of_an_unknown_customer_is_billed_once_after_the_customer_is_creat
 
     summary = sync(stripe)
     assert (summary.meter_events.reported, summary.meter_events.rejected, summary.meter_events.accepted) == (1, 1, 0)
+    show_sync(summary)
+    assert "1 rejected, 0 in doubt, 1 reported;" in capsys.readouterr().out
     assert events(look, "state, reason, reissue") == [("rejected", "meter_event_customer_not_found", 0)]
     assert sync(stripe).meter_events.accepted == 0
 
@@ -263,7 +253,7 @@ def test_a_reported_trace_that_is_read_again_is_failed(put, sync, strict):
     assert summary.exit_status == 1
 
 
-def test_explain_tells_the_story(put, sync, strict, ledger):
+def test_explain_tells_the_story(put, sync, strict, ledger, capsys):
     """The report, what was decided, and what Stripe knows the meter event by."""
     put("t1")
     sync(strict)
@@ -281,6 +271,8 @@ def test_explain_tells_the_story(put, sync, strict, ledger):
     ]
     assert told["decisions"][0]["evidence"]["identifier"] == told["identifier"]
     assert [one["outcome"] for one in told["attempts"]] == ["accepted", "accepted"]
+    show_explanation(explain(ledger, "t1"))
+    assert "tallymark: reissue (the customer cus_1 exists)" in capsys.readouterr().out
 
 
 def test_an_unanswered_send_that_a_report_names_is_no_doubt(put, run, settings, sync, strict, look, clock):
@@ -329,17 +321,20 @@ def test_a_report_of_twelve_that_names_five_is_found_whole(put, sync, account, l
     assert found == [(7,)]
 
 
-def test_an_open_report_is_shown_until_it_is_explained(put, sync, account, ledger):
+def test_an_open_report_is_shown_until_it_is_explained(put, sync, account, ledger, capsys):
     """How many it speaks of and how many were found: what is missing is not lost in silence."""
     stripe = account(error_samples_max=5)
     twelve_of_twenty(put, stripe)
     sync(stripe)
     summary = sync(stripe)
 
-    (report,) = held(ledger, None, 10)["reports"]
+    found = held(ledger, None, 10)
+    (report,) = found["reports"]
     assert (report["codes"], report["state"]) == (["meter_event_customer_not_found"], "open")
     assert (report["reported"], report["matched"], report["meter"]) == (12, 5, "mtr_sandbox_0001")
-    assert summary.exit_status == 1
+    assert (summary.meter_events.open_reports, summary.exit_status) == (1, 1)
+    show_held(found)
+    assert report["notification"] in capsys.readouterr().out
 
     for _ in range(5):
         sync(stripe)
@@ -552,6 +547,17 @@ def test_a_run_goes_on_where_events_cannot_be_read(put, sync, account, settings,
     assert sync(stripe).meter_events.reported == 2
 
 
+@pytest.mark.parametrize(("events", "status"), [((), "warning"), (("events:read",), "ok")])
+def test_the_doctor_says_whether_the_key_may_read_events(settings, account, clock, events, status):
+    """Without them, rejected usage would not be noticed: a warning, since everything else works."""
+    key = {"rk_test_narrow": ("meter_events:write", "meters:read", "customers:read", *events)}
+
+    found = doctor(settings(bill_to=account(keys=key), STRIPE_SECRET_KEY="rk_test_narrow"), clock)
+
+    (told,) = [one for one in found if "not count" in one.detail]
+    assert (told.check, told.status, told.exit_status) == ("stripe", status, 0)
+
+
 def test_a_dry_run_reads_no_reports(put, sync, strict):
     """It asks nothing and changes nothing."""
     put("t1")
@@ -582,12 +588,12 @@ def test_a_report_that_stripe_has_forgotten_is_narrowed_by_sums(put, sync, stric
 
 @pytest.mark.parametrize("step", [Step.PUT_NOTIFICATIONS, Step.APPLY_REPORT, Step.CLOSE_REPORTS, Step.REISSUE])
 @pytest.mark.parametrize("side", Side)
-def test_a_process_that_ends_at_any_step_is_completed_by_the_next(put, sync, strict, look, step, side):
+def test_a_process_that_ends_at_any_step_is_completed_by_the_next(put, sync, strict, look, stopped, step, side):
     """Stored and not applied, applied and not issued anew: in the end it is billed once."""
     put("t1")
     sync(strict)
     strict.add_customer("cus_1")
-    with stopped(step, side), pytest.raises(KeyboardInterrupt):
+    with stopped(step, side):
         sync(strict)
 
     for _ in range(2):

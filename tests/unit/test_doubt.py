@@ -4,6 +4,7 @@ import pytest
 
 from tallymark.core.clock import HOUR_US
 from tallymark.core.doubt import (
+    NO_CUSTOMER,
     NOTHING,
     SUMMARY_MARGIN_US,
     Member,
@@ -113,6 +114,14 @@ def test_an_accepted_one_that_a_report_may_mean_is_a_question_too():
     members = [Member("suspect", State.ACCEPTED, 7, 0, suspected=True), accepted(100), *doubtful(5)]
 
     assert judge(worth(105), members).verdicts == {"suspect": OUT, "0": IN}
+
+
+def test_a_customer_whom_stripe_does_not_know_leaves_doubts_open():
+    """The key may be of the other mode. What a report speaks of was not counted for a customer who does not exist."""
+    members = [Member("suspect", State.ACCEPTED, 7, 0, suspected=True), accepted(100), *doubtful(5)]
+
+    assert judge(NO_CUSTOMER, members).verdicts == {"suspect": OUT, "0": OPEN}
+    assert "no such customer" in judge(NO_CUSTOMER, members).why
 
 
 def test_many_of_equal_credits_are_decided_only_all_or_none():

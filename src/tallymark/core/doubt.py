@@ -45,6 +45,7 @@ class Value:
 
 
 NOTHING = Value(0, "0")
+NO_CUSTOMER = Value(None, "no such customer")
 
 
 def total(values: Iterable[Value]) -> Value:
@@ -129,7 +130,8 @@ def judge(value: Value, members: Sequence[Member]) -> Judgement:
     """Compare a window's value with what was accepted in it.
 
     Of all choices of the unknown meter events, those count that add up to the rest. What is in all of them was counted,
-    what is in none was not, and anything else stays undecided.
+    what is in none was not, and anything else stays undecided. If Stripe does not know the customer, only what it has
+    reported as not counted is taken for that: the key may be of the other mode.
     """
     accepted = sum(member.credits for member in members if member.standing is Standing.COUNTED)
     unknown = {member.meter_event_id: member.credits for member in members if member.standing is Standing.UNKNOWN}
@@ -137,13 +139,17 @@ def judge(value: Value, members: Sequence[Member]) -> Judgement:
     problem = _problem(value, accepted, sum(amounts))
     fates = None if problem or value.credits is None else fates_of(amounts, value.credits - accepted)
     verdicts = [Verdict.UNDECIDED] * len(amounts) if fates is None else [_verdict(fate) for fate in fates]
+    decided = dict(zip(unknown, verdicts, strict=True))
+    if value == NO_CUSTOMER:
+        decided |= {member.meter_event_id: Verdict.NOT_COUNTED for member in members if member.suspected}
     said = f"Stripe counts {value.said}; {accepted} are known to be counted, and {sum(amounts)} may be"
-    why = f"{said}: {problem or _conclusion(fates)}"
-    return Judgement(accepted, unknown, dict(zip(unknown, verdicts, strict=True)), why)
+    return Judgement(accepted, unknown, decided, f"{said}: {problem or _conclusion(fates)}")
 
 
 def _problem(value: Value, accepted: int, unknown: int) -> str:
     """Why no choice of the unknown ones can explain a value; '' if one may."""
+    if value == NO_CUSTOMER:
+        return "for nobody nothing is counted, if the key is of the right mode"
     if value.credits is None:
         return "that is no whole number of credits"
     if value.credits < accepted:

@@ -9,8 +9,8 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from ..core.clock import HOUR_US, MINUTE_US, SECOND_US, Clock
-from ..core.doubt import NOTHING, Value, Window, spans_of, total, windows_of
-from ..errors import KeyRefused, RemoteError
+from ..core.doubt import NO_CUSTOMER, NOTHING, Value, Window, spans_of, total, windows_of
+from ..errors import KeyRefused, NotFound, RemoteError
 from ..ledger import Ledger
 from ..ledger.doubts import Asked, Place, Settled, is_quiet, questions, settle_window
 from ..ledger.reports import close_reports
@@ -75,8 +75,11 @@ class _Asking:
     def _values(self, span: Sequence[Window], grouping: Grouping | None) -> dict[Window, Value]:
         """The values of windows of one customer and meter. An event name may have had several meters in its time."""
         first, last = span[0], span[-1]
-        found = [
-            summaries(self._stripe, meter_id, first.customer_id, first.start_s, last.end_s, grouping)
-            for meter_id in self._meter_ids.get(first.meter, ())
-        ]
+        try:
+            found = [
+                summaries(self._stripe, meter_id, first.customer_id, first.start_s, last.end_s, grouping)
+                for meter_id in self._meter_ids.get(first.meter, ())
+            ]
+        except NotFound:
+            return dict.fromkeys(span, NO_CUSTOMER)
         return {window: total(values.get(window.start_s, NOTHING) for values in found) for window in span}

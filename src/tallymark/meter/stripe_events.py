@@ -126,7 +126,8 @@ class StripeMeter:
                 return ask()
             except (stripe.AuthenticationError, stripe.PermissionError) as error:
                 raise _key_refused(error) from error
-            except (stripe.StripeError, OSError, ValueError) as error:
+            # The last two: an answer of another shape lacks what every object of Stripe's has.
+            except (stripe.StripeError, OSError, ValueError, AttributeError, TypeError) as error:
                 if attempt == READ_ATTEMPTS_MAX or isinstance(error, stripe.InvalidRequestError):
                     raise _unavailable(error) from error
                 self._clock.sleep(0.2 * 2**attempt)
@@ -185,7 +186,7 @@ def _retry_after_seconds(error: Exception) -> float | None:
 def _key_refused(error: stripe.StripeError) -> KeyRefused:
     return KeyRefused(
         f"Stripe refused the key ({error.http_status}). Check BILLING_STRIPE_SECRET_KEY (or STRIPE_SECRET_KEY); "
-        "a restricted key needs write access to meter events and read access to meters."
+        "a restricted key needs write access to meter events and read access to meters, customers and events."
     )
 
 

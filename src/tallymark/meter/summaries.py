@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Literal
 
 from ..core.doubt import Value
+from ..errors import NotFound
 from .stripe_events import StripeMeter
 
 with warnings.catch_warnings():
@@ -30,7 +31,8 @@ def summaries(
     """The values of a customer's windows by their start, in unix seconds; a window that is missing counts nothing.
 
     `start_s` and `end_s` lie on whole hours or days of UTC where windows are grouped so; without grouping the whole
-    range is one window, on whole minutes. Raises KeyRefused, Unreachable or Unavailable.
+    range is one window, on whole minutes. Raises NotFound for a customer whom Stripe does not know, KeyRefused,
+    Unreachable or Unavailable.
     """
     asked: dict[str, Any] = {"customer": customer_id, "start_time": start_s, "end_time": end_s, "limit": PAGE_ROWS}
     if grouping:
@@ -48,10 +50,7 @@ def _rows(meter: StripeMeter, meter_id: str, asked: dict[str, Any]) -> Iterator[
 def _page(
     meter: StripeMeter, meter_id: str, asked: dict[str, Any], after: str
 ) -> tuple[list[tuple[int, Value]], str | None]:
-    """The rows of one page, and after which row the next one begins; None if there is no next one.
-
-    A customer whom Stripe does not know has no rows: nothing is counted for nobody.
-    """
+    """The rows of one page, and after which row the next one begins; None if there is no next one."""
     more = {"starting_after": after} if after else {}
     try:
         page = meter.client.v1.billing.meters.event_summaries.list(meter_id, {**asked, **more})  # type: ignore[typeddict-item]
@@ -59,10 +58,8 @@ def _page(
         return rows, page.data[-1].id if page.has_more and page.data else None
     except stripe.InvalidRequestError as error:
         if error.code == "resource_missing" and error.param == "customer":
-            return [], None
+            raise NotFound(f"Stripe does not know the customer {asked['customer']} in the mode of this key.") from error
         raise
-    except (AttributeError, TypeError) as error:
-        raise ValueError("the summaries are not what Stripe sends") from error
 
 
 def value_of(number: float) -> Value:
