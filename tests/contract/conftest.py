@@ -1,9 +1,19 @@
-"""Nouns for tests of the observations generation, on whatever sandbox a test calls `langfuse`."""
+"""Nouns for tests of the observations generation, on whatever sandbox a test calls `langfuse`; and of Stripe's SDK."""
+
+from contextlib import ExitStack
 
 import pytest
 from observation_services import ObservationPages, started
+from stripe_account import served
 
 from builders import PROJECT
+
+
+@pytest.fixture
+def serving_stripe():
+    """A function that serves a fresh sandbox of Stripe, with faults or options, and gives its Account."""
+    with ExitStack() as accounts:
+        yield lambda *args, **options: accounts.enter_context(served(*args, **options))
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The sandbox as a process: it says when it is ready, answers, and never outlives who started it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,12 +11,18 @@ import urllib.request
 import pytest
 
 from tallymark import config
+from tallymark.core.clock import HOUR_US, format_time
 from tallymark.core.credits import MICROS_PER_CREDIT
 from tallymark.errors import TallymarkError
 from tallymark.flows.sync import sync
 from tallymark.ledger import open_ledger
-from tallymark.sandbox.process import Options, Ready, environment_of, start
+from tallymark.sandbox.controls import FaultPlan
+from tallymark.sandbox.http import serve
+from tallymark.sandbox.process import METER_EVENT_NAME, WEBHOOK_SECRET, Options, Ready, environment_of, start
 from tallymark.sandbox.story import expect, tell
+from tallymark.sandbox.stripe.core_events import signature
+from tallymark.sandbox.wire import Response
+from worlds import until
 
 MODULE = [sys.executable, "-m", "tallymark.sandbox.process"]
 
@@ -65,6 +72,79 @@ def test_faults_strike_the_api_and_spare_the_tally():
         assert status_of(f"{sandbox.urls['langfuse']}/api/public/health") == 503
         assert status_of(f"{sandbox.urls['stripe']}/v1/billing/meters") == 503
         assert sandbox.tally() == {}
+
+
+def send(sandbox, identifier, timeout_seconds=10):
+    """Send a meter event of 5 credits as a plain HTTP request; the status, or None if nobody answered."""
+    body = f"event_name={METER_EVENT_NAME}&identifier={identifier}&payload[stripe_customer_id]=cus_1&payload[value]=5"
+    headers = {"authorization": f"Bearer {sandbox.ready.stripe_secret_key}"}
+    request = urllib.request.Request(f"{sandbox.urls['stripe']}/v1/billing/meter_events", body.encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_seconds) as response:
+            return response.status
+    except TimeoutError:
+        return None
+
+
+HANG = FaultPlan(rates={"hang_after": 1.0}, method="POST", path_prefix="/v1/billing/meter_events", hang_seconds=20)
+
+
+def test_stripe_accepts_and_never_answers_for_a_while():
+    """The fault is switched on and off while it runs, and strikes meter events alone; what was accepted counts."""
+    with start() as sandbox:
+        sandbox.set_faults(HANG)
+        assert send(sandbox, "one", timeout_seconds=0.5) is None
+        assert status_of(f"{sandbox.urls['stripe']}/v1/billing/meters") == 401
+        sandbox.set_faults()
+        assert send(sandbox, "two") == 200
+        assert sandbox.tally() == {"cus_1": 10}
+
+
+def test_faults_of_stripe_alone_can_be_given_at_the_start():
+    """They take the place of those of both services."""
+    with start(Options(faults={"error_before": 1.0}, stripe_faults=HANG)) as sandbox:
+        assert status_of(f"{sandbox.urls['langfuse']}/api/public/health") == 503
+        assert status_of(f"{sandbox.urls['stripe']}/v1/billing/meters") == 401
+        assert send(sandbox, "one", timeout_seconds=0.5) is None
+
+
+def test_thirty_hours_pass_at_once():
+    """Both services are thirty hours on: a subscription's day is over and its invoice final."""
+    with start() as sandbox:
+        now_us = sandbox.ready.now_us
+        sandbox.add_subscription("cus_1", started_at_us=now_us - 1_000_000, period="day")
+        assert send(sandbox, "one") == 200
+        sandbox.advance(30 * 3600)
+        for service in ("langfuse", "stripe"):
+            assert sandbox.get("/sandbox/clock", service)["now"] > format_time(now_us + 30 * HOUR_US)
+        assert [one["credits"] for one in sandbox.get("/sandbox/invoiced")] == [5]
+
+
+def test_a_rejection_is_pushed_to_the_webhook_until_it_is_taken():
+    """The first delivery is refused, so it comes again; body and signature are Stripe's."""
+    endpoint = Endpoint([500, 200])
+    with serve(endpoint) as server, start(Options(webhook_url=f"{server.url}/webhook")) as sandbox:
+        sandbox.reject_next(code="timestamp_in_future")
+        send(sandbox, "one")
+        sandbox.advance(60)
+        until(lambda: len(endpoint.taken) == 2)
+        assert sandbox.tally() == {"cus_1": 0}
+    first, second = endpoint.taken
+    assert first.body == second.body
+    assert json.loads(first.body)["type"] == "v1.billing.meter.error_report_triggered"
+    moment = int(first.headers["stripe-signature"].split(",")[0].removeprefix("t="))
+    assert first.headers["stripe-signature"] == signature(first.body, WEBHOOK_SECRET, moment)
+
+
+class Endpoint:
+    """A webhook endpoint that answers with these statuses."""
+
+    def __init__(self, statuses):
+        self.statuses, self.taken = statuses, []
+
+    def handle(self, request):
+        self.taken.append(request)
+        return Response(self.statuses[len(self.taken) - 1])
 
 
 def test_workloads_are_filled_in(tmp_path):
@@ -119,6 +199,8 @@ def test_stop_may_be_called_twice():
         (Options(faults={"gremlins": 0.5}), "gremlins"),
         (Options(faults={"error_after": 2.0}), "at most 1"),
         (Options(workload=("no-such-file.csv",)), "no-such-file.csv"),
+        (Options(stripe_faults=FaultPlan(rates={"gremlins": 0.5})), "gremlins"),
+        (Options(webhook_url="localhost:80"), "localhost:80"),
     ],
 )
 def test_wrong_options_are_named(options, said, capfd):

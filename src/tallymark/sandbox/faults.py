@@ -93,15 +93,21 @@ class Faults:
         `rates` are probabilities per fault whose sum is at most 1. The n-th accepted request always meets the same fate
         for one seed. Raises ValueError for rates that are no probabilities.
         """
-        if any(rate < 0 for rate in rates.values()) or sum(rates.values()) > 1 + 1e-9:
-            raise ValueError(f"fault rates must lie between 0 and 1 and add up to at most 1: {dict(rates)}")
         self.done: Counter[Fault] = Counter()
         self.retry_after_seconds = retry_after_seconds
         self.hang_seconds = hang_seconds
-        self._seed, self._rates, self._only, self._limit = seed, dict(rates), only, limit
+        self._seed, self._number = seed, 0
         self._steps: list[tuple[Matcher, Fault]] = []
-        self._number = 0
         self._lock = threading.Lock()
+        self.change(rates, only, limit)
+
+    def change(self, rates: Mapping[Fault, float], only: Matcher | None = None, limit: int | None = None) -> None:
+        """From now on draw by other rates, at most `limit` further ones. Raises ValueError as the constructor does."""
+        if any(rate < 0 for rate in rates.values()) or sum(rates.values()) > 1 + 1e-9:
+            raise ValueError(f"fault rates must lie between 0 and 1 and add up to at most 1: {dict(rates)}")
+        with self._lock:
+            self._rates, self._only = dict(rates), only
+            self._done_max = None if limit is None else self.done.total() + limit
 
     @classmethod
     def script(
@@ -134,7 +140,7 @@ class Faults:
         if not self._rates or (self._only is not None and not self._only(request)):
             return None
         self._number += 1
-        if self._limit is not None and self.done.total() >= self._limit:
+        if self._done_max is not None and self.done.total() >= self._done_max:
             return None
         return draw(self._seed, self._number, self._rates)
 
@@ -150,13 +156,18 @@ def draw(seed: int, number: int, rates: Mapping[Fault, float]) -> Fault | None:
     return None
 
 
+def to(method: str = "", path_prefix: str = "") -> Matcher:
+    """A matcher for requests of that method, or of any, whose path starts so."""
+    return lambda request: method in ("", request.method) and request.path.startswith(path_prefix)
+
+
 def nth(number: int, method: str, path_prefix: str) -> Matcher:
     """A matcher for the n-th (from 1) request of that method whose path starts so."""
-    seen = 0
+    seen, wanted = 0, to(method, path_prefix)
 
     def matches(request: Request) -> bool:
         nonlocal seen
-        seen += request.method == method and request.path.startswith(path_prefix)
+        seen += wanted(request)
         return seen == number
 
     return matches
@@ -176,13 +187,14 @@ def answer(service: Service, request: Request, faults: Faults | None) -> Answer:
 def _refusal(service: Service, fault: Fault, retry_after_seconds: float) -> Response:
     if fault is Fault.HTML:
         return Response(502, _HTML_PAGE, {"content-type": "text/html"})
-    response = _service_refusal(service, _REFUSED_STATUS[fault])
+    response = refusal_of(service, _REFUSED_STATUS[fault])
     if fault is not Fault.RATE_LIMITED:
         return response
     return replace(response, headers={**response.headers, "retry-after": f"{retry_after_seconds:g}"})
 
 
-def _service_refusal(service: Service, status: int) -> Response:
+def refusal_of(service: Service, status: int) -> Response:
+    """What a service sends with 429, 500 or 503: in its own words if it has some."""
     if isinstance(service, Refusing):
         return service.refusal(status)
     return Response(status, b'{"message":"refused by the sandbox"}', {"content-type": "application/json"})

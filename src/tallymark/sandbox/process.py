@@ -24,15 +24,20 @@ import msgspec
 from ..clock import SystemClock
 from ..core.clock import format_time, parse_time
 from ..errors import ConfigError, TallymarkError
-from .faults import Fault, Faults
-from .http import serve
+from .clock import OffsetClock
+from .controls import Controlled, FaultPlan
+from .faults import Faults
+from .http import Server, serve
 from .langfuse import DEFAULT_PROJECT, Generation, SandboxLangfuse, ScoresApi
+from .push import pushing
 from .story import tell
 from .stripe import SandboxStripe
+from .wire import Service
 from .workload import read_workload
 
 METER_EVENT_NAME = "credits"
 STRIPE_SECRET_KEY = "sk_test_sandbox"  # noqa: S105 - the sandbox's own key opens nothing else
+WEBHOOK_SECRET = "whsec_sandbox"  # noqa: S105 - the same
 # The sandbox has no limit unless it is given one; the pace of a real account would only make tests wait.
 _STRIPE_REQUESTS_PER_SECOND = "1000"
 _STOP_SECONDS_MAX = 10.0
@@ -53,8 +58,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     - `rate_limit_per_minute`: of Langfuse's legacy reads; `stripe_rate_limit_per_second`: of Stripe. None for no limit.
     - `stripe_processing_seconds`: how long Stripe takes for one meter event; `summary_lag_seconds`: until summaries
       show it; `customers_must_exist`: refuse a meter event for a customer who was not created.
+    - `stripe_validation_seconds`: until Stripe judges a meter event that it answered with 200; `error_samples_max`: how
+      many of each error code a report names.
+    - `webhook_url`: where Stripe POSTs the notifications of its reports, signed with WEBHOOK_SECRET; empty for nowhere.
     - `faults`: probability of each `faults.Fault` by its value, such as {"error_after": 0.02}; on both services.
     - `hang_seconds`: how long a hanging request hangs.
+    - `stripe_faults`: a plan for Stripe alone, instead of `faults`.
     - `until_stdin_closes`: also stop when the standard input ends.
     """
 
@@ -72,9 +81,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     stripe_rate_limit_per_second: int | None = None
     stripe_processing_seconds: float = 0.0
     summary_lag_seconds: float = 0.0
+    stripe_validation_seconds: float = 5.0
+    error_samples_max: int = 5
+    webhook_url: str = ""
     customers_must_exist: bool = False
     faults: dict[str, float] = {}
     hang_seconds: float = 30.0
+    stripe_faults: FaultPlan | None = None
     until_stdin_closes: bool = False
 
 
@@ -129,23 +142,17 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def _open(options: Options, servers: ExitStack) -> Ready:
-    clock = SystemClock()
+    clock = OffsetClock(SystemClock())
     now_us = clock.now_us() // 1000 * 1000
-    langfuse = SandboxLangfuse(
-        clock=clock,
-        generation=options.generation,
-        scores_api=options.scores_api,
-        unmerged_seconds=options.unmerged_seconds,
-        visibility_seconds=options.visibility_seconds,
-        rate_limit_per_minute=options.rate_limit_per_minute,
-    )
+    langfuse, stripe = _langfuse(options, clock), _stripe(options, clock)
     traces = _fill(langfuse, options, now_us)
-    langfuse_server = servers.enter_context(
-        serve(langfuse, port=options.port_langfuse, faults=_faults(options, options.seed))
-    )
+    plan = FaultPlan(rates=options.faults, hang_seconds=options.hang_seconds)
+    langfuse_server = servers.enter_context(_serve(langfuse, options.port_langfuse, clock, options.seed, plan))
     stripe_server = servers.enter_context(
-        serve(_stripe(options, clock), port=options.port_stripe, faults=_faults(options, options.seed + 1))
+        _serve(stripe, options.port_stripe, clock, options.seed + 1, options.stripe_faults or plan)
     )
+    if options.webhook_url:
+        servers.enter_context(pushing(stripe, options.webhook_url, WEBHOOK_SECRET))
     return Ready(
         langfuse_url=langfuse_server.url,
         stripe_url=stripe_server.url,
@@ -158,12 +165,25 @@ def _open(options: Options, servers: ExitStack) -> Ready:
     )
 
 
-def _stripe(options: Options, clock: SystemClock) -> SandboxStripe:
+def _langfuse(options: Options, clock: OffsetClock) -> SandboxLangfuse:
+    return SandboxLangfuse(
+        clock=clock,
+        generation=options.generation,
+        scores_api=options.scores_api,
+        unmerged_seconds=options.unmerged_seconds,
+        visibility_seconds=options.visibility_seconds,
+        rate_limit_per_minute=options.rate_limit_per_minute,
+    )
+
+
+def _stripe(options: Options, clock: OffsetClock) -> SandboxStripe:
     stripe = SandboxStripe(
         clock=clock,
         secret_key=STRIPE_SECRET_KEY,
         rate_limit_per_second=options.stripe_rate_limit_per_second,
         processing_seconds=options.stripe_processing_seconds,
+        validation_seconds=options.stripe_validation_seconds,
+        error_samples_max=options.error_samples_max,
         summary_lag_seconds=options.summary_lag_seconds,
         any_customer=not options.customers_must_exist,
         unknown_customer="sync" if options.customers_must_exist else "async",
@@ -172,15 +192,13 @@ def _stripe(options: Options, clock: SystemClock) -> SandboxStripe:
     return stripe
 
 
-def _faults(options: Options, seed: int) -> Faults | None:
-    if not options.faults:
-        return None
+def _serve(service: Service, port: int, clock: OffsetClock, seed: int, plan: FaultPlan) -> Server:
+    faults = Faults(seed, {})
     try:
-        rates = {Fault(name): rate for name, rate in options.faults.items()}
-        return Faults(seed, rates, hang_seconds=options.hang_seconds)
+        controlled = Controlled(service, clock, faults, plan)
     except ValueError as problem:
-        known = ", ".join(fault.value for fault in Fault)
-        raise ConfigError(f"sandbox faults: {problem}; a fault is one of {known}") from None
+        raise ConfigError(f"sandbox faults: {problem}") from None
+    return serve(controlled, port=port, faults=faults)
 
 
 def _fill(langfuse: SandboxLangfuse, options: Options, now_us: int) -> int:
@@ -243,6 +261,27 @@ class SandboxProcess:
     def set_generation(self, generation: Generation, version: str | None = None) -> None:
         """Make Langfuse a server of another generation, with the same data; see `SandboxLangfuse.set_generation`."""
         self._ask("langfuse", "/sandbox/generation", {"generation": generation, "version": version})
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock of both services on, without waiting. Raises urllib.error.HTTPError for a negative number."""
+        self._ask("stripe", "/sandbox/clock", {"advance_seconds": seconds})
+
+    def set_faults(self, plan: FaultPlan | None = None, service: ServiceName = "stripe") -> None:
+        """Let the requests to a service meet faults by a plan, or none, from now on.
+
+        Raises urllib.error.HTTPError for a plan that is wrong.
+        """
+        self._ask(service, "/sandbox/faults", plan or FaultPlan())
+
+    def reject_next(self, count: int = 1, code: str = "meter_event_invalid_value", message: str | None = None) -> None:
+        """Let Stripe reject the next meter events after answering 200; see `SandboxStripe.reject_next`."""
+        self._ask("stripe", "/sandbox/rejections", {"count": count, "code": code, "message": message})
+
+    def add_subscription(self, customer: str, *, started_at_us: int, **options: Any) -> str:
+        """Plant a subscription to the meter of the sandbox; its id. See `SandboxStripe.add_subscription`."""
+        wanted = {"customer": customer, "event_name": METER_EVENT_NAME, "started_at_us": started_at_us, **options}
+        made: str = self._ask("stripe", "/sandbox/subscriptions", wanted)["id"]
+        return made
 
     def _ask(self, service: ServiceName, path: str, body: Any = None) -> Any:
         content = None if body is None else msgspec.json.encode(body)

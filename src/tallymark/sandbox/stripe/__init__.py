@@ -1,6 +1,9 @@
-"""A local Stripe: meters, meter events, adjustments, summaries and customers, as facts/stripe.md describes them."""
+"""A local Stripe, as facts/stripe.md describes it: meters, meter events, error reports, subscriptions, invoices."""
 
-from .service import LoggedRequest, SandboxStripe
-from .shapes import Meter, MeterEvent
+from .invoices import Invoiced
+from .request_log import LoggedRequest
+from .service import SandboxStripe
+from .shapes import Meter, MeterEvent, Rejection
+from .subscriptions import Subscription
 
-__all__ = ["LoggedRequest", "Meter", "MeterEvent", "SandboxStripe"]
+__all__ = ["Invoiced", "LoggedRequest", "Meter", "MeterEvent", "Rejection", "SandboxStripe", "Subscription"]

@@ -13,6 +13,8 @@ import msgspec
 from ..wire import Response
 
 JSON_HEADERS = {"content-type": "application/json"}
+# Ours: Stripe has published codes of v2 for single endpoints only (facts/stripe.md section 5).
+_CODES_V2 = {400: "invalid_fields", 401: "unauthorized", 404: "not_found"}
 
 
 class Refusal(Exception):
@@ -35,9 +37,11 @@ class Refusal(Exception):
         fields = {"type": kind, "message": message, "code": code, "param": param}
         self.error = {name: value for name, value in fields.items() if value is not None}
 
-    def response(self) -> Response:
-        """The HTTP answer."""
-        return Response(self.status, msgspec.json.encode({"error": self.error}), {**JSON_HEADERS, **self.headers})
+    def response(self, *, v2: bool = False) -> Response:
+        """The HTTP answer; in the v2 API the error object has a code and a message and no more."""
+        code = _CODES_V2.get(self.status) or self.error.get("code", "api_error")
+        error = {"code": code, "message": str(self)} if v2 else self.error
+        return Response(self.status, msgspec.json.encode({"error": error}), {**JSON_HEADERS, **self.headers})
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> Refusal:
@@ -53,6 +57,18 @@ def missing_param(name: str) -> Refusal:
 def no_such(thing: str, identity: str, param: str, status: int = 404) -> Refusal:
     """404 (400 where the id stands in a parameter): an object that does not exist."""
     return Refusal(status, f"No such {thing}: '{identity}'", code="resource_missing", param=param)
+
+
+def in_other_mode(thing: str, identity: str, param: str, key_livemode: bool, status: int = 404) -> Refusal:
+    """404 (400 where the id stands in a parameter), observed: it exists for keys of the other mode only."""
+    there, here = ("test", "live") if key_livemode else ("live", "test")
+    return Refusal(
+        status,
+        f"No such {thing}: '{identity}'; a similar object exists in {there} mode, "
+        f"but a {here} mode key was used to make this request.",
+        code="resource_missing",
+        param=param,
+    )
 
 
 def duplicate_identifier(identifier: str) -> Refusal:
@@ -92,6 +108,18 @@ def no_key() -> Refusal:
 def wrong_key(key: str) -> Refusal:
     """401: another key; as Stripe does, the message shows only its last four characters."""
     return Refusal(401, f"Invalid API Key provided: ********{key[-4:]}")
+
+
+def not_permitted(key: str, label: str, permission: str) -> Refusal:
+    """403, observed: a restricted key may not do this; `label` and `permission` are Stripe's names of what it lacks."""
+    shown = f"{key[:8]}***{key[-6:]}"
+    return Refusal(
+        403,
+        f"The provided key '{shown}' does not have the required permissions for this endpoint on account "
+        f"'acct_sandbox'. Enabling {label} ('{permission}') permissions on this key would allow this request to "
+        "continue.",
+        code="more_permissions_required",
+    )
 
 
 def unknown_route(method: str, path: str) -> Refusal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from .errors import invalid, missing_param
 
@@ -33,6 +33,16 @@ def _nest(form: Form, path: list[str], value: str) -> None:
             raise invalid(f"Invalid hash: {part}", part)
         place = inner
     place[path[-1]] = value
+
+
+def flatten(form: Mapping[str, str | Form], within: str = "") -> Iterator[tuple[str, str]]:
+    """The key-value pairs that `parse_form` makes this form of."""
+    for key, value in form.items():
+        name = f"{within}[{key}]" if within else key
+        if isinstance(value, str):
+            yield name, value
+        else:
+            yield from flatten(value, name)
 
 
 def refuse_unknown(form: Form, allowed: frozenset[str]) -> None:

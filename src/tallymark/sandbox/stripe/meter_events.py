@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -32,6 +32,7 @@ from .forms import (
 from .limits import InFlight
 from .meters import Meters
 from .shapes import Amount, Json, Meter, MeterEvent, adjustment_json, meter_event_json
+from .validation import Validation
 
 _KEYS = frozenset({"event_name", "expand", "identifier", "payload", "timestamp"})
 _ADJUSTMENT_KEYS = frozenset({"cancel", "event_name", "expand", "type"})
@@ -59,15 +60,18 @@ class MeterEvents:
         clock: Clock,
         meters: Meters,
         customers: Customers,
+        validation: Validation,
         *,
         livemode: bool,
         identifier_hours: float,
+        identifier_free_after_failure: bool,
         process: Callable[[], None],
     ) -> None:
         """`process` is called while a call is in flight, outside any lock."""
-        self._clock, self._meters, self._customers = clock, meters, customers
+        self._clock, self._meters, self._customers, self._validation = clock, meters, customers, validation
         self._livemode, self._process = livemode, process
         self._identifier_us = round(identifier_hours * HOUR_US)
+        self._identifier_free_after_failure = identifier_free_after_failure
         self._received: list[MeterEvent] = []
         self._of_customer: dict[tuple[str, str], list[MeterEvent]] = {}
         self._of_identifier: dict[str, MeterEvent] = {}
@@ -80,20 +84,29 @@ class MeterEvents:
         with self._lock:
             self._breakdown = _Breakdown(count, counted)
 
+    def reject_next(self, count: int, code: str, message: str | None) -> None:
+        """Let the next `count` meter events be answered with 200 and rejected at their validation."""
+        with self._lock:
+            self._validation.reject_next(count, code, message)
+
     def received(self) -> list[MeterEvent]:
         """Every meter event that was answered with 200, also those that are not counted."""
         with self._lock:
-            return list(self._received)
+            return self._judged(self._received)
 
     def by_customer(self) -> dict[tuple[str, str], list[MeterEvent]]:
         """Meter events by (customer, meter id), in the order they were received."""
         with self._lock:
-            return {key: list(meter_events) for key, meter_events in self._of_customer.items()}
+            return {key: self._judged(meter_events) for key, meter_events in self._of_customer.items()}
 
     def of_customer(self, customer: str, meter_id: str) -> list[MeterEvent]:
         """The meter events of one customer and meter, in the order they were received."""
         with self._lock:
-            return list(self._of_customer.get((customer, meter_id), ()))
+            return self._judged(self._of_customer.get((customer, meter_id), ()))
+
+    def _judged(self, meter_events: Iterable[MeterEvent]) -> list[MeterEvent]:
+        now_us, judge = self._clock.now_us(), self._validation.judge
+        return [one if one.settled else judge(one, now_us) for one in meter_events]
 
     def create(self, form: Form, _identity: str) -> Json:
         """POST /v1/billing/meter_events. Raises Refusal: 400, 429 when the customer and meter are busy, 500."""
@@ -113,7 +126,7 @@ class MeterEvents:
         timestamp_seconds = _timestamp_seconds(form, now_us)
         meter = self._meters.active(event_name)
         customer, value = _from_payload(payload, meter.customer_key), _amount(payload, meter)
-        known = self._customers.check(customer, meter.customer_key)
+        self._customers.check(customer, meter.customer_key)
         return MeterEvent(
             identifier=identifier or "",
             meter_id=meter.id,
@@ -123,8 +136,7 @@ class MeterEvents:
             timestamp_seconds=timestamp_seconds,
             payload=payload,
             received_at_us=now_us,
-            counted=known,
-            rejected_later=not known,
+            validated_at_us=now_us + self._validation.delay_us,
         )
 
     def _take(self, meter_event: MeterEvent) -> None:
@@ -139,8 +151,14 @@ class MeterEvents:
     def _refuse_duplicate(self, meter_event: MeterEvent) -> None:
         # Uniqueness is promised for "at least 24 hours"; afterwards the worst is assumed: it counts again.
         earlier = self._of_identifier.get(meter_event.identifier)
-        if earlier is not None and meter_event.received_at_us - earlier.received_at_us < self._identifier_us:
+        if earlier is None or meter_event.received_at_us - earlier.received_at_us >= self._identifier_us:
+            return
+        if not (self._identifier_free_after_failure and self._failed(earlier)):
             raise duplicate_identifier(meter_event.identifier)
+
+    def _failed(self, meter_event: MeterEvent) -> bool:
+        now_us = self._clock.now_us()
+        return self._validation.judge(meter_event, now_us).failed_by(now_us)
 
     def _break(self) -> bool:
         if not self._breakdown.left:
@@ -153,6 +171,7 @@ class MeterEvents:
         meter_event.identifier = meter_event.identifier or f"sandbox-{len(self._received):08d}"
         self._of_identifier[meter_event.identifier] = meter_event
         self._of_customer.setdefault((meter_event.customer, meter_event.meter_id), []).append(meter_event)
+        self._validation.begin(meter_event)
 
     def adjust(self, form: Form, _identity: str) -> Json:
         """POST /v1/billing/meter_event_adjustments: cancel one within 24 hours of receipt. Raises Refusal (400)."""
@@ -160,17 +179,20 @@ class MeterEvents:
         event_name = required_text(form, "event_name", 100)
         if optional_choice(form, "type", ("cancel",)) is None:
             raise missing_param("type")
-        identifier = required_text(dict(optional_hash(form, "cancel")), "identifier", 100)
+        identifier = optional_text(dict(optional_hash(form, "cancel")), "identifier", 100)
+        if identifier is None:
+            raise missing_param("cancel[identifier]")
         with self._lock:
             meter_event = self._cancellable(event_name, identifier)
-            meter_event.counted = False
+            meter_event.cancelled_at_us = self._clock.now_us()
         return adjustment_json(meter_event, self._livemode)
 
     def _cancellable(self, event_name: str, identifier: str) -> MeterEvent:
+        now_us = self._clock.now_us()
         meter_event = self._of_identifier.get(identifier)
-        if meter_event is None or meter_event.event_name != event_name or not meter_event.counted:
+        if meter_event is None or meter_event.event_name != event_name or self._failed(meter_event):
             raise invalid(f"No event found with identifier {identifier}.", "cancel[identifier]")
-        if self._clock.now_us() - meter_event.received_at_us > _ADJUSTMENT_US:
+        if now_us - meter_event.received_at_us > _ADJUSTMENT_US:
             raise invalid(f"The event with identifier {identifier} was received more than 24 hours ago.", "cancel")
         return meter_event
 

@@ -66,7 +66,7 @@ class Meters:
                 window=window,
                 created_us=now_us,
                 updated_us=now_us,
-                deactivated_us=None if active else now_us,
+                switched_us=[] if active else [now_us],
             )
             self._meters[meter.id] = meter
             return meter
@@ -127,15 +127,15 @@ class Meters:
     def deactivate(self, form: Form, identity: str) -> Json:
         """POST /v1/billing/meters/{id}/deactivate."""
         refuse_unknown(form, frozenset({"expand"}))
-        meter = self.find(identity)
-        meter.deactivated_us = self._clock.now_us()
-        return self._touched(meter)
+        return self._switched(self.find(identity), False)
 
     def reactivate(self, form: Form, identity: str) -> Json:
         """POST /v1/billing/meters/{id}/reactivate."""
         refuse_unknown(form, frozenset({"expand"}))
-        meter = self.find(identity)
-        meter.deactivated_us = None
+        return self._switched(self.find(identity), True)
+
+    def _switched(self, meter: Meter, active: bool) -> Json:
+        meter.switch(active, self._clock.now_us())
         return self._touched(meter)
 
     def _touched(self, meter: Meter) -> Json:

@@ -16,7 +16,7 @@ PAGE_KEYS = frozenset({"limit", "starting_after", "ending_before", "expand"})
 
 def page(form: Form, items: Sequence[Json], url: str) -> Json:
     """The page of `items` (objects with an `id`, in list order) that was asked for. Raises Refusal (400)."""
-    limit = _limit(form)
+    limit = limit_of(form, _LIMIT_DEFAULT)
     after, before = optional_text(form, "starting_after"), optional_text(form, "ending_before")
     if before is not None:
         end = _position(items, before, "ending_before")
@@ -25,10 +25,11 @@ def page(form: Form, items: Sequence[Json], url: str) -> Json:
     return list_json(url, items[start : start + limit], len(items) > start + limit)
 
 
-def _limit(form: Form) -> int:
+def limit_of(form: Form, default: int) -> int:
+    """How many items a page shall hold. Raises Refusal (400) for less than 1 or more than 100."""
     limit = optional_integer(form, "limit")
     if limit is None:
-        return _LIMIT_DEFAULT
+        return default
     if not 1 <= limit <= _LIMIT_MAX:
         raise invalid(f"Invalid limit: must be between 1 and {_LIMIT_MAX}", "limit")
     return limit

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -15,7 +16,10 @@ Amount = int | Decimal
 
 @dataclass(slots=True)
 class Meter:
-    """A billing meter. `window` is its event_time_window: None, "hour" or "day"."""
+    """A billing meter. `window` is its event_time_window: None, "hour" or "day".
+
+    `switched_us` are the moments at which it was deactivated, reactivated, deactivated, and so on.
+    """
 
     id: str
     event_name: str
@@ -26,20 +30,42 @@ class Meter:
     window: str | None
     created_us: int
     updated_us: int
-    deactivated_us: int | None = None
+    switched_us: list[int] = field(default_factory=list)
+
+    def active_at(self, moment_us: int) -> bool:
+        """Whether it took meter events at that moment."""
+        return bisect_right(self.switched_us, moment_us) % 2 == 0
 
     @property
     def active(self) -> bool:
         """Whether it takes meter events."""
-        return self.deactivated_us is None
+        return len(self.switched_us) % 2 == 0
+
+    @property
+    def deactivated_us(self) -> int | None:
+        """Since when it is inactive; None when it is active."""
+        return None if self.active else self.switched_us[-1]
+
+    def switch(self, active: bool, now_us: int) -> None:
+        """Reactivate or deactivate it; nothing changes if it is so already."""
+        if active != self.active:
+            self.switched_us.append(now_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a meter event that was answered with 200 is not counted: code and message of an error report."""
+
+    code: str
+    message: str
 
 
 @dataclass(slots=True)
 class MeterEvent:
     """One meter event that was answered with 200.
 
-    `timestamp_seconds` is Stripe's unix time, `received_at_us` the sandbox clock's. `counted` is false for a
-    cancelled one and for one that is `rejected_later`, because its customer does not exist.
+    `timestamp_seconds` is Stripe's unix time; `received_at_us`, `validated_at_us` and `cancelled_at_us` are the sandbox
+    clock's. What is known of its `rejection` may change until it is `settled`; it is not `counted` while it has one.
     """
 
     identifier: str
@@ -50,8 +76,25 @@ class MeterEvent:
     timestamp_seconds: int
     payload: Mapping[str, str]
     received_at_us: int
-    counted: bool
-    rejected_later: bool
+    validated_at_us: int
+    rejection: Rejection | None = None
+    settled: bool = False
+    cancelled_at_us: int | None = None
+
+    @property
+    def rejected_later(self) -> bool:
+        """Whether it was answered with 200 and rejected afterwards."""
+        return self.rejection is not None
+
+    @property
+    def counted(self) -> bool:
+        """Whether it is neither rejected nor cancelled."""
+        return self.rejection is None and self.cancelled_at_us is None
+
+    def failed_by(self, moment_us: int) -> bool:
+        """Whether it had been cancelled, or had been validated and rejected, by that moment."""
+        rejected = self.rejection is not None and self.validated_at_us <= moment_us
+        return rejected or (self.cancelled_at_us is not None and self.cancelled_at_us <= moment_us)
 
 
 def meter_json(meter: Meter, livemode: bool) -> Json:

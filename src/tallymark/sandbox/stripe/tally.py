@@ -12,12 +12,16 @@ WINDOW_SECONDS = {"hour": _HOUR_SECONDS, "day": 24 * _HOUR_SECONDS}
 
 
 def total(meter: Meter, meter_events: Iterable[MeterEvent]) -> Amount:
-    """The meter's formula over the counted ones of these meter events, given in the order they were received.
+    """The meter's formula over the counted ones of these meter events, given in the order they were received."""
+    return aggregate(meter, [meter_event for meter_event in meter_events if meter_event.counted])
+
+
+def aggregate(meter: Meter, meter_events: Sequence[MeterEvent]) -> Amount:
+    """The meter's formula over all of these meter events, given in the order they were received.
 
     With an event_time_window only the last one received in each UTC window counts (facts/stripe.md section 4).
     """
-    counted = [meter_event for meter_event in meter_events if meter_event.counted]
-    effective = counted if meter.window is None else _last_of_windows(counted, WINDOW_SECONDS[meter.window])
+    effective = meter_events if meter.window is None else _last_of_windows(meter_events, WINDOW_SECONDS[meter.window])
     if meter.formula == "count":
         return len(effective)
     if meter.formula == "last":
