@@ -25,6 +25,7 @@ _HOMES = {
     "explain": "tallymark.api",
     "held": "tallymark.api",
     "load_config": "tallymark.api",
+    "receive_stripe_report": "tallymark.api",
     "show_rates": "tallymark.api",
     "simulate_rates": "tallymark.api",
     "sync": "tallymark.flows.sync",
@@ -42,6 +43,7 @@ __all__ = [
     "explain",
     "held",
     "load_config",
+    "receive_stripe_report",
     "show_rates",
     "simulate_rates",
     "sync",
@@ -49,7 +51,16 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .api import check_rates, explain, held, load_config, show_rates, simulate_rates, usage
+    from .api import (
+        check_rates,
+        explain,
+        held,
+        load_config,
+        receive_stripe_report,
+        show_rates,
+        simulate_rates,
+        usage,
+    )
     from .config import Config
     from .errors import TallymarkError
     from .flows.backfill import BackfillSummary, backfill

@@ -14,8 +14,8 @@ import click
 from . import __version__
 from .commands.common import Moment, begin, common
 from .commands.held import held
-from .commands.reconcile import reconcile
 from .commands.rates import rates
+from .commands.reconcile import reconcile
 from .errors import TallymarkError
 
 EXIT_USAGE = 2

@@ -8,7 +8,7 @@ import stripe as stripe_sdk
 
 from builders import CREDIT_MICROS, CREDITS_OF_A_TRACE, NOW_US, PROJECT
 from tallymark.core.clock import DAY_US, HOUR_US, SECOND_US, format_time
-from tallymark.flows.reconcile import reconcile, spans_of
+from tallymark.flows.reconcile import reconcile
 from tallymark.reconciliation_report import page_of, table_of
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.langfuse import SandboxLangfuse
@@ -284,19 +284,6 @@ def test_summaries_that_lag_are_in_flight(put, run, compare, clock, settings):
 
 
 # ---- how it asks, and what it writes
-
-
-def test_only_touched_windows_are_asked_for():
-    """Near windows share a question, far ones do not; customers and meters never do."""
-    hour = HOUR_US
-    keys = [("a", "m", 0), ("a", "m", 50 * hour), ("a", "m", 500 * hour), ("a", "n", 0), ("b", "m", 0)]
-
-    assert list(spans_of(keys, hour)) == [
-        ("a", "m", 0, 51 * hour),
-        ("a", "m", 500 * hour, 501 * hour),
-        ("a", "n", 0, hour),
-        ("b", "m", 0, hour),
-    ]
 
 
 def test_customers_without_meter_events_cost_no_request(put, run, compare, stripe):

@@ -11,7 +11,6 @@ STRIPE_AGE_MARGIN_US = 5 * MINUTE_US
 # A meter event's identifier is unique "within a rolling period of at least 24 hours" (facts/stripe.md section 1).
 STRIPE_PROMISE_US = 24 * HOUR_US
 STRIPE_PROMISE_MARGIN_US = HOUR_US
-SUMMARY_MARGIN_US = HOUR_US
 # Clocks differ: a trace up to this far ahead is not from the future (the product's rule, issue of the whole path).
 FUTURE_TOLERANCE_US = 300 * SECOND_US
 

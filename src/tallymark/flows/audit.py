@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ..core.balance import Cause, Window, WindowKey
 from ..core.clock import DAY_US, HOUR_US
@@ -43,9 +44,9 @@ class Audit:
         return self.windows.setdefault((customer_id, meter, at_us - at_us % self.width_us), Window())
 
     @property
-    def by(self) -> str:
+    def by(self) -> Literal["hour", "day"]:
         """The width of a window as a word."""
-        return next(word for word, width_us in WIDTH_US.items() if width_us == self.width_us)
+        return "day" if self.width_us == WIDTH_US["day"] else "hour"
 
     def behind(self, cause: Cause) -> tuple[int, list[str]]:
         """How many traces stand behind a cause, and some of them."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 from ..config import Config
 from ..core.balance import CAUSE_OF_STATE, Cause, WindowKey
 from ..core.clock import SECOND_US, Clock
-from ..core.credits import MICROS_PER_CREDIT
+from ..core.credits import MICROS_PER_CREDIT, round_to_micros
 from ..core.decisions import EntryKind
+from ..core.doubt import SUMMARY_MARGIN_US, Value, spans_of, windows_of
+from ..core.doubt import Window as AskedWindow
 from ..core.states import State
-from ..core.windows import SUMMARY_MARGIN_US
 from ..ledger import Ledger
 from ..ledger.ledger import dry_copy
 from ..ledger.rows import RunRef
@@ -32,8 +34,6 @@ CAUSE_OF_KIND = {
     EntryKind.WAIVER: Cause.WAIVED,
     EntryKind.INVOICED: Cause.INVOICED,
 }
-# A page of summaries holds 100 windows (facts/stripe.md section 4): a gap up to this long is read, not asked around.
-PAGE_WINDOWS = 100
 
 
 @dataclass(slots=True)
@@ -165,33 +165,31 @@ def _note_uncertain(uncertain: Uncertain, row: Any, now_us: int) -> None:
 
 def _audit_stripe(stations: Stations, audit: Audit, uncertain: dict[WindowKey, Uncertain], progress: Progress) -> None:
     """Ask Stripe for the windows in which something was sent, and explain each gap."""
-    spans = list(spans_of(sorted(uncertain), audit.width_us))
-    meters = {meter["event_name"]: meter["id"] for meter in stations.stripe.meters()} if stations.stripe else {}
     for key in uncertain:
         # Stripe leaves out windows without usage.
         audit.windows[key].stripe_micros = 0
-    for number, (customer_id, meter, start_us, end_us) in enumerate(spans, 1):
-        counted = _summaries(stations, meters.get(meter), customer_id, start_us, end_us, audit.by)
-        for window_us, micros in counted.items():
-            audit.window(customer_id, meter, window_us).stripe_micros = micros
+    meters = {meter["event_name"]: meter["id"] for meter in stations.stripe.meters()} if stations.stripe else {}
+    width_s = audit.width_us // SECOND_US
+    touched = windows_of([(customer, meter, at_us // SECOND_US) for customer, meter, at_us in uncertain], width_s)
+    spans = spans_of(touched)
+    for number, span in enumerate(spans, 1):
+        _ask(stations, audit, span, meters)
         progress("compare", number, len(spans))
     for key, window in audit.windows.items():
         each = uncertain.get(key, Uncertain())
         window.explain(each.doubtful, each.unsettled, each.unseen)
 
 
-def _summaries(stations, meter_id, customer_id, start_us, end_us, by):
-    found = summaries(stations.stripe, meter_id, customer_id, start_us // SECOND_US, end_us // SECOND_US, by)
-    return {start_s * SECOND_US: credits * MICROS_PER_CREDIT for start_s, credits in found.items()}
+def _ask(stations: Stations, audit: Audit, span: Sequence[AskedWindow], meters: Mapping[str, str]) -> None:
+    """Ask what Stripe counted in a span of windows; a meter that it does not have counts nothing."""
+    customer_id, meter = span[0].customer_id, span[0].meter
+    if stations.stripe is None or meter not in meters:
+        return
+    found = summaries(stations.stripe, meters[meter], customer_id, span[0].start_s, span[-1].end_s, audit.by)
+    for start_s, value in found.items():
+        audit.window(customer_id, meter, start_s * SECOND_US).stripe_micros = micros_of(value)
 
 
-def spans_of(keys: Sequence[WindowKey], width_us: int) -> Iterator[tuple[str, str, int, int]]:
-    """Ranges of windows to ask for, (customer, meter, start, end): touched ones, with gaps of less than a page."""
-    at, gap_us_max = 0, PAGE_WINDOWS * width_us
-    while at < len(keys):
-        customer_id, meter, start_us = keys[at]
-        last_us = start_us
-        while at < len(keys) and keys[at][:2] == (customer_id, meter) and keys[at][2] - last_us <= gap_us_max:
-            last_us = keys[at][2]
-            at += 1
-        yield customer_id, meter, start_us, last_us + width_us
+def micros_of(value: Value) -> int:
+    """A window's value in micro-credits; where somebody sends parts of credits, to the nearest."""
+    return round_to_micros(Decimal(value.said)) if value.credits is None else value.credits * MICROS_PER_CREDIT
