@@ -8,7 +8,8 @@ import stripe as stripe_sdk
 
 from builders import CREDIT_MICROS, CREDITS_OF_A_TRACE, NOW_US, PROJECT
 from tallymark.core.clock import DAY_US, HOUR_US, SECOND_US, format_time
-from tallymark.flows.reconcile import reconcile
+from tallymark.core.doubt import NO_CUSTOMER, Value
+from tallymark.flows.reconcile import micros_of, reconcile
 from tallymark.reconciliation_report import page_of, table_of
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.langfuse import SandboxLangfuse
@@ -256,6 +257,22 @@ def send_foreign(url, customer, credits):
     payload = {"stripe_customer_id": customer, "value": str(credits)}
     moment = (NOW_US - HOUR_US) // SECOND_US
     client.v1.billing.meter_events.create({"event_name": "credits", "timestamp": moment, "payload": payload})
+
+
+def test_parts_of_credits_of_another_writer_are_told(put, run, compare, stripe, serving):
+    """Tallymark sends whole credits; half of one came from somebody else."""
+    put("t1")
+    run()
+    send_foreign(serving(stripe), "cus_1", "0.5")
+
+    assert causes(compare()) == {"unexplained_stripe": "0.500000"}
+
+
+def test_what_stripe_says_becomes_micro_credits():
+    """Whole credits, parts of them, the sum of several meters; a customer whom Stripe does not know has none."""
+    said = [Value(7, "7"), Value(None, "0.25"), Value(None, "1 + 0.000001"), NO_CUSTOMER]
+
+    assert [micros_of(value) for value in said] == [7_000_000, 250_000, 1_000_001, 0]
 
 
 def test_a_tampered_ledger_is_unexplained(put, run, compare, ledger_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
@@ -12,13 +12,13 @@ from ..core.balance import CAUSE_OF_STATE, Cause, WindowKey
 from ..core.clock import SECOND_US, Clock
 from ..core.credits import MICROS_PER_CREDIT, round_to_micros
 from ..core.decisions import EntryKind
-from ..core.doubt import SUMMARY_MARGIN_US, Value, spans_of, windows_of
+from ..core.doubt import NO_CUSTOMER, PLUS, SUMMARY_MARGIN_US, Value, spans_of, windows_of
 from ..core.doubt import Window as AskedWindow
 from ..core.states import State
 from ..ledger import Ledger
 from ..ledger.ledger import dry_copy
 from ..ledger.rows import RunRef
-from ..meter.summaries import summaries
+from ..meter.stripe_events import StripeMeter
 from .audit import WIDTH_US, Audit, Auditor
 from .collect import Collected, range_of
 from .progress import Progress, quiet
@@ -27,6 +27,7 @@ from .read import Chosen, choose_generation, collect_span, style_of
 from .reconciliation import Reconciliation, reconciliation_of
 from .stations import Project, Stations, open_stations
 from .sync import Request, check_meter, decider_of, run_sync, start_run
+from .windows import meter_ids, values_of
 
 CAUSE_OF_KIND = {
     EntryKind.REVERSAL: Cause.MOVED,
@@ -168,28 +169,27 @@ def _audit_stripe(stations: Stations, audit: Audit, uncertain: dict[WindowKey, U
     for key in uncertain:
         # Stripe leaves out windows without usage.
         audit.windows[key].stripe_micros = 0
-    meters = {meter["event_name"]: meter["id"] for meter in stations.stripe.meters()} if stations.stripe else {}
     width_s = audit.width_us // SECOND_US
     touched = windows_of([(customer, meter, at_us // SECOND_US) for customer, meter, at_us in uncertain], width_s)
-    spans = spans_of(touched)
-    for number, span in enumerate(spans, 1):
-        _ask(stations, audit, span, meters)
-        progress("compare", number, len(spans))
+    if stations.stripe is not None and touched:
+        _ask(stations.stripe, audit, touched, progress)
     for key, window in audit.windows.items():
         each = uncertain.get(key, Uncertain())
         window.explain(each.doubtful, each.unsettled, each.unseen)
 
 
-def _ask(stations: Stations, audit: Audit, span: Sequence[AskedWindow], meters: Mapping[str, str]) -> None:
-    """Ask what Stripe counted in a span of windows; a meter that it does not have counts nothing."""
-    customer_id, meter = span[0].customer_id, span[0].meter
-    if stations.stripe is None or meter not in meters:
-        return
-    found = summaries(stations.stripe, meters[meter], customer_id, span[0].start_s, span[-1].end_s, audit.by)
-    for start_s, value in found.items():
-        audit.window(customer_id, meter, start_s * SECOND_US).stripe_micros = micros_of(value)
+def _ask(stripe: StripeMeter, audit: Audit, touched: Sequence[AskedWindow], progress: Progress) -> None:
+    """Ask what Stripe counted in these windows, and in those between them."""
+    ids, spans = meter_ids(stripe), spans_of(touched)
+    for number, span in enumerate(spans, 1):
+        for asked, value in values_of(stripe, ids, span, audit.by).items():
+            window = audit.window(asked.customer_id, asked.meter, asked.start_s * SECOND_US)
+            window.stripe_micros = micros_of(value)
+        progress("compare", number, len(spans))
 
 
 def micros_of(value: Value) -> int:
-    """A window's value in micro-credits; where somebody sends parts of credits, to the nearest."""
-    return round_to_micros(Decimal(value.said)) if value.credits is None else value.credits * MICROS_PER_CREDIT
+    """A window's value in micro-credits: parts of credits, which somebody else sent, to the nearest; nobody's, none."""
+    if value.credits is not None or value == NO_CUSTOMER:
+        return (value.credits or 0) * MICROS_PER_CREDIT
+    return round_to_micros(sum((Decimal(part) for part in value.said.split(PLUS)), Decimal(0)))
