@@ -196,8 +196,13 @@ def completion(config_file: Path | None, verbose: bool, quiet: bool, as_json: bo
 @cli.command()
 @common
 @click.option(
-    "--traces", type=click.IntRange(1), default=40_000, show_default=True, help="How many traces the story has."
+    "--story",
+    type=click.Choice(["billing", "doubt"]),
+    default="billing",
+    show_default=True,
+    help="billing: bill everything, once. doubt: Stripe takes meter events and never answers.",
 )
+@click.option("--traces", type=click.IntRange(1), help="How many traces it has; 40,000, or 300 for doubt.")
 @click.option(
     "--generation",
     type=click.Choice(["traces", "observations"]),
