@@ -11,7 +11,7 @@ from ..clock import SystemClock
 from ..config import Config, require_stripe, require_webhook
 from ..core.clock import HOUR_US, MINUTE_US, Clock
 from ..core.credits import MICROS_PER_CREDIT
-from ..core.reports import CUSTOMER_NOT_FOUND, REPORTS_KEPT_US
+from ..core.reports import CUSTOMER_NOT_FOUND, REPORTS_KEPT_US, codes_in
 from ..errors import KeyRefused, RemoteError
 from ..ledger import Ledger, open_ledger
 from ..ledger.corrections import Decided
@@ -137,8 +137,12 @@ class _Causes:
         self._has_customer = cache(stripe.has_customer)
         self._meters = cache(stripe.meters)
 
-    def mended(self, code: str, customer_id: str, meter: str) -> str:
-        """What has changed, in words; empty if the cause is still there."""
+    def mended(self, reason: str, customer_id: str, meter: str) -> str:
+        """What has changed, in words; empty if a cause is still there."""
+        found = [self._changed(code, customer_id, meter) for code in codes_in(reason)]
+        return " and ".join(dict.fromkeys(found)) if all(found) else ""
+
+    def _changed(self, code: str, customer_id: str, meter: str) -> str:
         if code == CUSTOMER_NOT_FOUND:
             return f"the customer {customer_id} exists" if self._has_customer(customer_id) else ""
         active = any(one["event_name"] == meter and one["status"] == "active" for one in self._meters())

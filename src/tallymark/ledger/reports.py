@@ -14,7 +14,7 @@ import msgspec
 
 from ..core.credits import MICROS_PER_CREDIT
 from ..core.ids import issue_of
-from ..core.reports import REPORT_SLACK_US, REPORTS_KEPT_US, ErrorReport, Notification, state_for
+from ..core.reports import REPORT_SLACK_US, REPORTS_KEPT_US, ErrorReport, Notification, reason_of, state_for
 from ..core.states import State
 from ..failpoints import Step
 from .corrections import Decided, put_decision_txn
@@ -69,9 +69,9 @@ class OpenReport:
         return self.stored.report.end_us + REPORT_SLACK_US
 
     @property
-    def code(self) -> str:
-        """The code of what it does not name; several in a row where that cannot be told apart."""
-        return ", ".join(self.stored.unnamed)
+    def reason(self) -> str:
+        """The code of what it does not name; all that it may be where that cannot be told apart."""
+        return reason_of(self.stored.unnamed)
 
     @property
     def meant(self) -> dict[str, Any]:
@@ -145,12 +145,12 @@ def _take_named_txn(db: Database, report: ErrorReport, named: _Named, now_us: in
     return take_back_txn(db, named.code, decided, now_us)
 
 
-def take_back_txn(db: Database, code: str, decided: Decided, now_us: int) -> bool:
+def take_back_txn(db: Database, reason: str, decided: Decided, now_us: int) -> bool:
     """Note inside the caller's transaction that Stripe did not count a meter event; whether that was news."""
     meter_event_id = decided.subject
     event = db.row("meter_event", meter_event_id=meter_event_id)
-    state = state_for(code, event["reissue"])
-    values = {"state": state, "reason": code, "answer": decided.why, "now_us": now_us}
+    state = state_for(reason, event["reissue"])
+    values = {"state": state, "reason": reason, "answer": decided.why, "now_us": now_us}
     if not db.write("take_back", meter_event_id=meter_event_id, **values):
         return False
     put_decision_txn(db, now_us, decided)
@@ -194,7 +194,7 @@ def suspects(ledger: Ledger, now_us: int) -> list[Row]:
 
 def take_unnamed_txn(db: Database, report: OpenReport, decided: Decided, now_us: int) -> bool:
     """Take back a meter event that an open report means without naming it, inside the caller's transaction."""
-    if not take_back_txn(db, report.code, decided, now_us):
+    if not take_back_txn(db, report.reason, decided, now_us):
         return False
     stored = msgspec.structs.replace(report.stored, narrowed=report.stored.narrowed + 1)
     _put_report_txn(db, stored, report.matched + 1)
