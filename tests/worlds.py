@@ -168,7 +168,11 @@ class World:
 
     def write_story(self, traces):
         """Fill Langfuse with a story and note what it should come to."""
-        self.told = list(tell(traces, SystemClock().now_us()))
+        self.write_told(list(tell(traces, SystemClock().now_us())))
+
+    def write_told(self, story):
+        """Fill Langfuse with a story that is told already, and note what it should come to."""
+        self.told = story
         self.expected = expect(iter(self.told))
         for told in self.told:
             body = {**told.trace, "bookmarked": told.bookmarked}
