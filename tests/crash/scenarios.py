@@ -13,6 +13,7 @@ from importlib import resources
 from children import CrashChild
 from observation_services import HEADERS
 
+from databases import fresh_ledgers
 from tallymark.clock import SystemClock
 from tallymark.core.clock import SECOND_US, format_time, parse_time
 from tallymark.failpoints import Step
@@ -56,8 +57,14 @@ def _story():
 def world_of(folder, scenario, database="sqlite", **services):
     """A world in which everything has happened that comes before a scenario's command."""
     langfuse = SandboxLangfuse(clock=SystemClock(), generation=scenario.generation)
-    with open_world(folder, langfuse=langfuse, **services) as world:
-        world.write_told(list(_story()))
+    with (
+        fresh_ledgers(database, folder) as address,
+        open_world(folder, langfuse=langfuse, ledger_url=address(), **services) as world,
+    ):
+        world.told = list(_story())
+        world.expected = expect(iter(world.told))
+        for told in world.told:
+            langfuse.put_trace(PROJECT, {**told.trace, "bookmarked": told.bookmarked}, told.observations)
         scenario.before(world)
         yield world
 
