@@ -177,9 +177,20 @@ class World:
 
 @contextlib.contextmanager
 def open_world(
-    folder, *, traces=0, langfuse=None, stripe=None, langfuse_faults=None, stripe_faults=None, keys=DEFAULT_PROJECT
+    folder,
+    *,
+    traces=0,
+    langfuse=None,
+    stripe=None,
+    langfuse_faults=None,
+    stripe_faults=None,
+    keys=DEFAULT_PROJECT,
+    ledger_url=None,
 ) -> Iterator[World]:
-    """Serve the sandboxes (with a meter "credits") through faults, if given, and fill them with a story."""
+    """Serve the sandboxes (with a meter "credits") through faults, if given, and fill them with a story.
+
+    The ledger is a file in the folder if no other is named.
+    """
     clock = SystemClock()
     langfuse = langfuse or SandboxLangfuse(clock=clock)
     if stripe is None:
@@ -193,7 +204,7 @@ def open_world(
             "STRIPE_API_BASE": meter.url,
             "BILLING_STRIPE_SECRET_KEY": "sk_test_sandbox",
             "BILLING_STRIPE_REQUESTS_PER_SECOND": "1000",
-            "BILLING_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
+            "BILLING_LEDGER_URL": ledger_url or f"sqlite:///{folder / 'ledger.sqlite3'}",
         }
         world = World(folder, langfuse, stripe, settings)
         world.write_story(traces)

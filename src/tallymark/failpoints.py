@@ -37,7 +37,7 @@ class Step(StrEnum):
 
 
 class Side(StrEnum):
-    """On which side of a step."""
+    """On which side of a step. After a request means whatever was answered: an error, or nothing at all."""
 
     BEFORE = "before"
     AFTER = "after"
