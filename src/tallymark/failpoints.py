@@ -32,7 +32,6 @@ class Step(StrEnum):
     PUT_NOTIFICATIONS = "put notifications"
     APPLY_REPORT = "apply report"
     CLOSE_REPORTS = "close reports"
-    POSTPONE = "postpone"
     REISSUE = "reissue"
     SETTLE_MARKS = "settle marks"
     TAG = "tag"
@@ -43,7 +42,7 @@ class Step(StrEnum):
 
 
 class Side(StrEnum):
-    """On which side of a step."""
+    """On which side of a step. After a request means whatever was answered: an error, or nothing at all."""
 
     BEFORE = "before"
     AFTER = "after"

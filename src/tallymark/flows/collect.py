@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..core.clock import parse_time
@@ -99,6 +99,8 @@ def collect(
     for batch in batches(pages, BATCH_PAGES):
         collected.rows += sum(page.rows for page in batch)
         traces = distinct(trace for page in batch for trace in page.traces if span.settles(trace))
+        if coverage is not None:
+            remember_projects(ledger, coverage.source_key, {t.project_id for t in traces} - collected.project_ids)
         snapshot = ledger.snapshot(traces)
         traces = [with_lookup(trace, snapshot.known.get(key_of(trace)), lookup) for trace in traces]
         collected.count(ledger.record(run, traces, decider, _reached(coverage, batch, span), snapshot))
@@ -107,6 +109,16 @@ def collect(
         progress("read", collected.rows, max(page.total_items for page in batch))
     if coverage is not None:
         ledger.put_coverage(coverage)
+
+
+def remember_projects(ledger: Ledger, source_key: str, project_ids: Iterable[str]) -> None:
+    """Keep which project a key reads, so that its marks can be written when nothing is read.
+
+    Kept before how far reading has come: a run that goes on from there may meet no trace.
+    """
+    for project_id in project_ids:
+        if ledger.fact(f"project {source_key}") != project_id:
+            ledger.put_fact(f"project {source_key}", project_id)
 
 
 def revisit_held(

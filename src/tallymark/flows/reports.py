@@ -19,10 +19,9 @@ from ..ledger.database import Row
 from ..ledger.reports import (
     apply_report,
     close_reports,
-    postpone,
+    offer_again,
     put_notifications,
     received,
-    reissue,
     reported,
 )
 from ..ledger.rows import RunRef
@@ -114,15 +113,15 @@ def _apply(ledger: Ledger, stripe: StripeMeter, clock: Clock) -> int:
 
 def _offer_again(ledger: Ledger, stripe: StripeMeter, run: RunRef) -> None:
     """Issue anew what was reported and whose cause is mended; look at the others again later, ever less often."""
-    causes, later = _Causes(stripe), {}
+    causes, mended, later_us = _Causes(stripe), {}, {}
     for row in reported(ledger, run.now_us, CAUSES_MAX):
-        mended = causes.mended(row["reason"], row["customer_id"], row["meter"])
-        if mended:
-            reissue(ledger, run, row["meter_event_id"], _decided(row, mended))
+        why = causes.mended(row["reason"], row["customer_id"], row["meter"])
+        if why:
+            mended[row["meter_event_id"]] = _decided(row, why)
         else:
-            later[row["meter_event_id"]] = run.now_us + (run.now_us - row["reported_at_us"]) // PATIENCE_PART
-    if later:
-        postpone(ledger, later)
+            later_us[row["meter_event_id"]] = run.now_us + (run.now_us - row["reported_at_us"]) // PATIENCE_PART
+    if mended or later_us:
+        offer_again(ledger, run, mended, later_us)
 
 
 def _decided(row: Row, why: str) -> Decided:

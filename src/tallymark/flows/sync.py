@@ -20,7 +20,7 @@ from ..ledger.ledger import Coverage
 from ..ledger.reports import unexplained_reports
 from ..ledger.rows import RunRef
 from ..rating.cards import card_text
-from .collect import Collected, Range, range_of
+from .collect import Collected, Range, range_of, remember_projects
 from .decide import Decider
 from .doubt import settle_doubts
 from .mark import Marked, mark
@@ -200,7 +200,7 @@ def _collect(
         log.warning("%s changed its mode: reading on through %s", project.client.base_url, again.generation)
         chosen = replace(again, reason=f"the mode changed during the run: {again.reason}")
         _read(stations, project, request, run, span, chosen, progress, collected)
-    remember_project(stations, project, collected)
+    remember_projects(stations.ledger, project.source_key, collected.project_ids)
     return chosen, collected
 
 
@@ -234,13 +234,6 @@ def _read(
         progress=progress,
         collected=collected,
     )
-
-
-def remember_project(stations: Stations, project: Project, collected: Collected) -> None:
-    """Keep which project id a key reads, so that marks can be written when nothing is read."""
-    for project_id in collected.project_ids:
-        if stations.ledger.fact(f"project {project.source_key}") != project_id:
-            stations.ledger.put_fact(f"project {project.source_key}", project_id)
 
 
 def mark_project(stations: Stations, project: Project, progress: Progress) -> Marked:

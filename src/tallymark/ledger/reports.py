@@ -217,10 +217,12 @@ def reported(ledger: Ledger, now_us: int, limit: int) -> list[Row]:
     return list(ledger.query("reported", now_us=now_us, limit=limit))
 
 
-def postpone(ledger: Ledger, until_us: Mapping[str, int]) -> None:
-    """Note when to look again whether the causes of reported meter events, named by their ids, are mended."""
-    with ledger.transaction(Step.POSTPONE) as db:
-        for meter_event_id, again_at_us in until_us.items():
+def offer_again(ledger: Ledger, run: RunRef, mended: Mapping[str, Decided], later_us: Mapping[str, int]) -> None:
+    """Issue anew those reported meter events whose cause is mended, and note when to look at the others again."""
+    with ledger.transaction(Step.REISSUE) as db:
+        for meter_event_id, decided in mended.items():
+            reissue_txn(db, run, meter_event_id, decided)
+        for meter_event_id, again_at_us in later_us.items():
             db.write("postpone", meter_event_id=meter_event_id, again_at_us=again_at_us)
 
 
