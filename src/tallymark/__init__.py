@@ -20,12 +20,16 @@ _HOMES = {
     "SyncSummary": "tallymark.flows.summary",
     "TallymarkError": "tallymark.errors",
     "backfill": "tallymark.flows.backfill",
+    "backup_ledger": "tallymark.api",
     "doctor": "tallymark.flows.doctor",
     "explain": "tallymark.api",
+    "export_ledger": "tallymark.api",
     "held": "tallymark.api",
     "load_config": "tallymark.api",
+    "restore_ledger": "tallymark.api",
     "sync": "tallymark.flows.sync",
     "usage": "tallymark.api",
+    "verify_ledger": "tallymark.api",
 }
 __all__ = [
     "BackfillSummary",
@@ -34,16 +38,29 @@ __all__ = [
     "TallymarkError",
     "__version__",
     "backfill",
+    "backup_ledger",
     "doctor",
     "explain",
+    "export_ledger",
     "held",
     "load_config",
+    "restore_ledger",
     "sync",
     "usage",
+    "verify_ledger",
 ]
 
 if TYPE_CHECKING:
-    from .api import explain, held, load_config, usage
+    from .api import (
+        backup_ledger,
+        explain,
+        export_ledger,
+        held,
+        load_config,
+        restore_ledger,
+        usage,
+        verify_ledger,
+    )
     from .config import Config
     from .errors import TallymarkError
     from .flows.backfill import BackfillSummary, backfill

@@ -13,7 +13,14 @@ import msgspec
 
 from .flows.progress import Progress, quiet
 
-STAGES = {"read": "reading traces", "send": "sending meter events", "mark": "writing marks"}
+STAGES = {
+    "read": "reading traces",
+    "send": "sending meter events",
+    "mark": "writing marks",
+    "verify": "checking lines",
+    "copy": "copying rows",
+    "export": "writing rows",
+}
 PLAIN_LINE_SECONDS = 10.0
 
 

@@ -29,6 +29,7 @@ from tallymark.flows.summary import SyncSummary
 from tallymark.ledger import open_ledger
 from tallymark.rating.cards import parse_card
 from tallymark.sandbox.process import Options, Ready, start
+from tallymark.show_ledger import copied_as_json, verified_as_json
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -206,8 +207,9 @@ def environment(sandbox, tmp_path_factory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def answers(environment) -> dict[str, Any]:
-    """What the commands that only read print as JSON, by command."""
+def answers(environment, tmp_path_factory) -> dict[str, Any]:
+    """What the commands that change nothing print as JSON, by command."""
+    folder = tmp_path_factory.mktemp("copies")
     config = load(None, environment)
     held = tallymark.held(config)
     billed = open_ledger(config.ledger_url, read_only=True)
@@ -218,10 +220,15 @@ def answers(environment) -> dict[str, Any]:
         "held list": held,
         "usage": {"by": "customer", "rows": tallymark.usage(config)},
         "doctor": {"findings": msgspec.to_builtins(tallymark.doctor(config))},
+        "ledger verify": verified_as_json(tallymark.verify_ledger(config, expect=f"9999999:{'0' * 64}")),
+        "ledger backup": copied_as_json(tallymark.backup_ledger(config, folder / "backup"), folder / "backup"),
+        "ledger export": {"folder": "export", **tallymark.export_ledger(config, folder / "export")},
     }
 
 
-@pytest.mark.parametrize("command", ["explain", "held list", "usage", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["explain", "held list", "usage", "doctor", "ledger verify", "ledger backup", "ledger export"]
+)
 def test_every_field_of_a_reading_command_is_documented(answers, command):
     """Each key that a real answer has, at any depth, stands in the command's section."""
     keys = keys_of(answers[command])

@@ -13,7 +13,7 @@ from ..clock import SystemClock
 from ..config import Config, ProjectConfig, require_stripe
 from ..core.clock import SECOND_US, Clock, from_datetime
 from ..errors import ConfigError, LedgerError, RemoteError, TallymarkError
-from ..ledger import open_ledger
+from ..ledger.guard import using_ledger
 from ..meter.stripe_events import StripeMeter
 from ..remote.langfuse import LangfuseClient
 from ..source.probe import choose, probe, server_version
@@ -169,8 +169,7 @@ def _customers(config: Config, meter: StripeMeter) -> Iterator[Finding]:
 
 
 def _ledger(config: Config) -> Iterator[Finding]:
-    ledger = open_ledger(config.ledger_url)
-    with contextlib.closing(ledger):
+    with using_ledger(config.ledger_url) as ledger:
         waiting = ledger.open_meter_events()
         ledger.put_fact("doctor", "wrote here")
     yield Finding("ledger", "ok", "can be opened and written")

@@ -118,6 +118,18 @@ class Database(abc.ABC):
     def _exclusive(self) -> contextlib.AbstractContextManager[None]:
         """Begin with the write lock; commit at the end, or undo all of it if an error comes out."""
 
+    @abc.abstractmethod
+    def moment(self) -> contextlib.AbstractContextManager[None]:
+        """What is read inside is one moment of the ledger, whoever writes meanwhile; nobody waits for it."""
+
+    def damage(self) -> list[str]:
+        """What the database finds wrong with itself, in its own words; nothing for one that looks after itself."""
+        return []
+
+    def changes_of_schema(self) -> list[str]:
+        """Tables, indexes and triggers that are not as the migrations make them, as far as that can be told."""
+        return []
+
     # --- life
 
     @abc.abstractmethod

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import stat
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ BUSY_TIMEOUT_SECONDS = 30.0
 CACHE_KIB = 32_000
 # A batch fills a thousand pages, SQLite's own measure: copying them to the file after each costs a tenth of collecting.
 CHECKPOINT_PAGES = 4_000
+
+DAMAGE_MAX = 100
 
 _ERRORS: dict[int, tuple[type[LedgerError], str]] = {
     sqlite3.SQLITE_BUSY: (
@@ -55,8 +59,8 @@ class SqliteDatabase(Database):
     def __init__(self, path: str, *, read_only: bool = False) -> None:
         self.path = self.name = path
         with self._errors():
-            if not read_only and path != ":memory:":
-                _make_private(Path(path))
+            if path != ":memory:":
+                _look_at(Path(path), read_only)
             address = f"{Path(path).absolute().as_uri()}?mode=ro" if read_only else path
             self._connection = sqlite3.connect(
                 address, uri=read_only, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
@@ -94,6 +98,18 @@ class SqliteDatabase(Database):
             except BaseException:
                 self._roll_back()
                 raise
+
+    @contextlib.contextmanager
+    def moment(self) -> Iterator[None]:
+        """As Database.moment."""
+        with self._errors():
+            self._connection.execute("begin")
+        try:
+            # The moment is that of the first read.
+            self._run("select 1 from sqlite_master", ())
+            yield
+        finally:
+            self._roll_back()
 
     def _roll_back(self) -> None:
         # A full disk may have ended the transaction already; a second error would hide the first.
@@ -144,8 +160,33 @@ class SqliteDatabase(Database):
 
     def copy_to(self, other: SqliteDatabase) -> None:
         """Copy the whole ledger, as one moment of it, into another database."""
-        with self._errors():
+        try:
             self._connection.backup(other._connection)
+        except sqlite3.DatabaseError as error:
+            # What is read may be damaged; all else that can go wrong is on the side that is written.
+            damaged = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+            raise (self if damaged else other)._translate(error) from error
+
+    def make_one_file(self) -> None:
+        """Put what lies beside the file, in its log, into it: then the file alone is the ledger, and can be moved."""
+        with self._errors():
+            self._connection.execute("pragma journal_mode = delete")
+
+    def damage(self) -> list[str]:
+        """As Database.damage."""
+        found = [row[0] for row in self._run(f"pragma integrity_check({DAMAGE_MAX})", ())]
+        return [] if found == ["ok"] else found
+
+    def changes_of_schema(self) -> list[str]:
+        """As Database.changes_of_schema."""
+        ours, theirs = _made_by_migrations(), self._made()
+        wrong = [f"{what} is missing or was changed" for what, does in ours.items() if theirs.get(what) != does]
+        return wrong + [f"{what} is none that tallymark makes" for what in theirs if what not in ours]
+
+    def _made(self) -> dict[str, str]:
+        """Tables, indexes and triggers by name; of a trigger, which refuses edits, also what it does."""
+        question = "select type, name, sql from sqlite_master where name not like 'sqlite_%' order by type, name"
+        return {f"the {kind} {name}": sql if kind == "trigger" else "" for kind, name, sql in self._run(question, ())}
 
     def migrate(self) -> None:
         """As Database.migrate."""
@@ -178,6 +219,12 @@ class SqliteDatabase(Database):
             )
         return found
 
+    def is_older(self) -> bool:
+        """Whether an older tallymark made the schema. Raises as version does, and LedgerUnusable if there is none."""
+        if self.version() == 0:
+            raise LedgerUnusable(f"{self.path} is an empty file, and no ledger.")
+        return self.version() < len(MIGRATIONS)
+
     def require_current(self) -> None:
         """As Database.require_current."""
         if self.version() < len(MIGRATIONS):
@@ -201,6 +248,14 @@ class SqliteDatabase(Database):
         self._connection.close()
 
 
+@cache
+def _made_by_migrations() -> dict[str, str]:
+    fresh = SqliteDatabase(":memory:")
+    fresh.migrate()
+    with contextlib.closing(fresh):
+        return fresh._made()
+
+
 def _split_script(script: str) -> Iterator[str]:
     part = ""
     for line in script.splitlines(keepends=True):
@@ -210,8 +265,17 @@ def _split_script(script: str) -> Iterator[str]:
             part = ""
 
 
-def _make_private(path: Path) -> None:
-    """Create the ledger's file readable by its owner only, before anything is in it."""
-    if not path.exists():
+def _look_at(path: Path, read_only: bool) -> None:
+    """Create the ledger's file, readable by its owner only; refuse a pipe, for which SQLite would wait without end."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if read_only:
+            raise LedgerUnusable(
+                f"there is no ledger at {path} yet; run `tallymark sync` first, or set BILLING_LEDGER_URL."
+            ) from None
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
+    else:
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise LedgerUnusable(f"{path} is a pipe or a device and no ledger; set BILLING_LEDGER_URL to a file.")
