@@ -119,11 +119,12 @@ class GatedStripe(SandboxStripe):
     def __init__(self, answered):
         super().__init__(clock=SystemClock())
         self.add_meter("credits")
-        self.gate = threading.Event()
+        self.gate, self.is_waiting = threading.Event(), threading.Event()
         self._answered, self._numbers = answered, itertools.count(1)
 
     def handle(self, request):
         if request.path == "/v1/billing/meter_events" and next(self._numbers) > self._answered:
+            self.is_waiting.set()
             assert self.gate.wait(60)
         return super().handle(request)
 
@@ -133,7 +134,7 @@ def test_a_backup_in_the_middle_of_a_sync_verifies(tmp_path):
     stripe, file = GatedStripe(40), tmp_path / "backup.sqlite3"
     with open_world(tmp_path, traces=400, stripe=stripe) as world:
         sync = world.start("sync", "--json")
-        until(lambda: len(stripe.meter_events()) == 40, sync)
+        until(stripe.is_waiting.is_set, sync)
         assert world.run("ledger", "backup", file).status == 0
         assert world.run("ledger", "verify", **at(file)).status == 0
         with contextlib.closing(sqlite3.connect(file)) as database:
@@ -144,6 +145,40 @@ def test_a_backup_in_the_middle_of_a_sync_verifies(tmp_path):
 
         assert sync.end().status == 1
         assert world.billed() == dict(world.expected.micros)
+
+
+DAMAGED = {"cut": lambda content: content[: len(content) // 2], "notes": lambda content: b"notes" * 1000}
+
+
+@pytest.mark.parametrize("how", DAMAGED)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sync",),
+        ("sync", "--dry-run"),
+        ("backfill",),
+        ("explain", "t"),
+        ("held", "list"),
+        ("usage",),
+        ("ledger", "verify"),
+        ("ledger", "backup", "b"),
+        ("ledger", "restore", "damaged"),
+        ("ledger", "export", "--to", "e"),
+    ],
+    ids=" ".join,
+)
+def test_a_damaged_ledger_ends_every_command_with_4(synced, how, arguments):
+    """One sentence for people, one object for scripts, and no traceback."""
+    path = synced.folder / "damaged"
+    path.write_bytes(DAMAGED[how](synced.ledger.read_bytes()))
+
+    ended = synced.run(*arguments, "--json", **at(path if "restore" not in arguments else synced.folder / "new"))
+
+    assert (ended.status, ended.json["exit_status"]) == (4, 4)
+    assert len([line for line in ended.err.splitlines() if line.startswith("tallymark: the ")]) == 1
+    assert "Traceback" not in ended.err
+    assert not (synced.folder / "b").exists()
+    assert not (synced.folder / "e").exists()
 
 
 def test_a_pipe_is_refused_and_not_waited_for(synced, tmp_path):

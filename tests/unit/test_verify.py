@@ -127,8 +127,8 @@ def test_a_ledger_that_holds_is_found_to_hold(used):
 
     assert report.findings == []
     assert {each.check: each.rows for each in report.checks} == {
-        "database": 0, "schema": 0, "chain of entries": 15, "chain of decisions": 3, "entries": 15, "meter events": 11,
-        "carries": 18, "balances": 7, "traces": 9, "decisions": 3, "rate cards": 1,
+        "database": 0, "schema": 0, "rows": 55, "chain of entries": 15, "chain of decisions": 3, "entries": 15,
+        "meter events": 11, "carries": 18, "balances": 7, "traces": 9, "decisions": 3, "rate cards": 1,
     }  # fmt: skip
     assert (report.entries[:3], report.decisions[:2]) == ("15:", "3:")
 
@@ -164,7 +164,7 @@ def test_a_trigger_that_is_gone_is_missed(used, ledger_path, trigger):
     report = verified(used)
 
     assert rows_of(report, "schema") == {"the schema": f"the trigger {trigger} is missing or was changed"}
-    assert len(report.checks) == 11
+    assert len(report.checks) == 12
 
 
 def test_one_edit_is_one_finding_in_the_chain(used, ledger_path):
@@ -287,7 +287,7 @@ def test_progress_is_told(ledger):
 
     verified(ledger, progress=lambda *step: told.append(step))
 
-    assert told == [("verify", 1000, 2100), ("verify", 2000, 2100)]
+    assert told == [("verify", number, 3500) for number in (1000, 2000, 3000)]
 
 
 def test_one_moment_is_verified_while_others_write(used, monkeypatch, ledger_path):
@@ -322,6 +322,15 @@ def test_a_ledger_of_the_rate_cards_of_another_is_found(used, ledger_path):
         report = verify(db, NOTHING_NOTED, lambda text: parse_card(text).digest, quiet)
 
     assert "it cannot be read" in rows_of(report, "rate cards")["rate card card"]
+
+
+def test_a_text_that_cannot_be_read_is_found_wherever_it_is(used, ledger_path):
+    """A name that nothing adds up, and yet no copy could be made of it."""
+    tamper(ledger_path, "update trace set name = cast(x'ff' as text) where trace_id = 't2'")
+
+    found = rows_of(verified(used), "rows")
+
+    assert found == {"trace, row 2 (OperationalError)": "it cannot be read, nor what follows in its table"}
 
 
 def test_nothing_is_written(used, ledger_path, look):

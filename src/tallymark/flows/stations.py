@@ -87,9 +87,13 @@ def _rare_collections() -> Iterator[None]:
 
 def _project(config: Config, project: ProjectConfig, clock: Clock, dry_run: bool) -> Project:
     client = open_client(config, project, clock)
-    source_key = digest(f"{client.base_url} {client.public_key}")
     marker: Marker = DryMarks() if dry_run else LangfuseMarks(client, clock)
-    return Project(project.name, source_key, client, marker)
+    return Project(project.name, source_key_of(client), client, marker)
+
+
+def source_key_of(client: LangfuseClient) -> str:
+    """What the ledger calls the server and project that a client reads."""
+    return digest(f"{client.base_url} {client.public_key}")
 
 
 def open_client(config: Config, project: ProjectConfig, clock: Clock) -> LangfuseClient:

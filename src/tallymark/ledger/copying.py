@@ -18,7 +18,7 @@ from ..errors import ConfigError, LedgerUnusable
 from ..failpoints import Side, Step, reach
 from .database import Database
 from .ledger import Ledger
-from .sqlite import SqliteDatabase
+from .sqlite import SqliteDatabase, is_missing
 from .verify import Told, Verified
 
 Check = Callable[[Database], Verified]
@@ -53,7 +53,7 @@ def verified_backup(file: Path, check: Check) -> Iterator[Database]:
 
 
 def _open_backup(file: Path) -> SqliteDatabase:
-    if not os.path.lexists(file):
+    if is_missing(file):
         raise ConfigError(f"there is no file {file}; name a backup that `tallymark ledger backup` made.")
     try:
         backup = SqliteDatabase(str(file), read_only=True)

@@ -17,7 +17,7 @@ import msgspec
 from ..errors import LedgerUnusable
 from .ledger import Ledger, open_ledger
 
-_SIGNS = (ArithmeticError, LookupError, TypeError, ValueError, msgspec.MsgspecError, sqlite3.Error)
+SIGNS_OF_DAMAGE = (ArithmeticError, LookupError, TypeError, ValueError, msgspec.MsgspecError, sqlite3.Error)
 PACKAGE = str(Path(__file__).parents[1])
 
 
@@ -26,7 +26,7 @@ def guarded() -> Iterator[None]:
     """Turn an error that a damaged ledger causes into LedgerUnusable, which says where it showed but no value."""
     try:
         yield
-    except _SIGNS as error:
+    except SIGNS_OF_DAMAGE as error:
         raise LedgerUnusable(
             f"the ledger holds something that cannot be used ({_place(error)}). Run `tallymark ledger verify`: if it "
             "finds damage, restore the newest backup that verifies; if it finds none, report this as a bug."

@@ -48,6 +48,12 @@ def words(row: str) -> Callable[[Iterable[str]], Iterator[Found | None]]:
     return judge
 
 
+def readable(read: Iterable[str]) -> Iterator[Found | None]:
+    """Each row of each table can be read, those included that no sum needs."""
+    for unread in read:
+        yield Found(unread, "it cannot be read, nor what follows in its table") if unread else None
+
+
 class Chain:
     """Recomputes a chain of digests; each line is judged by the line before it, so one edit is one finding.
 

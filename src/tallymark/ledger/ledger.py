@@ -26,7 +26,7 @@ from . import rows, sending
 from .chain import link_entries_txn
 from .database import Database, Row
 from .rows import RunRef
-from .sqlite import SqliteDatabase
+from .sqlite import SqliteDatabase, is_missing
 
 _encode = msgspec.json.Encoder().encode
 
@@ -80,7 +80,7 @@ def dry_copy(url: str) -> Iterator[Ledger]:
     with tempfile.TemporaryDirectory(prefix="tallymark-dry-") as folder:
         copy = SqliteDatabase(str(Path(folder) / "ledger.sqlite3"))
         path = path_of(url)
-        if path != ":memory:" and Path(path).exists():
+        if path != ":memory:" and not is_missing(Path(path)):
             original = SqliteDatabase(path, read_only=True)
             original.version()
             original.copy_to(copy)

@@ -123,7 +123,9 @@ class SqliteDatabase(Database):
     def stream(self, name: str, /, **values: Any) -> Iterator[sqlite3.Row]:
         """As Database.stream."""
         with self._errors():
-            yield from self._connection.execute(numbered(name, self.dialect), self._bound(name, values))
+            # Not `yield from`, which would close the cursor when it is dropped, perhaps after its connection.
+            for row in self._connection.execute(numbered(name, self.dialect), self._bound(name, values)):  # noqa: UP028
+                yield row
 
     def _change(self, sql: str, values: tuple[Any, ...]) -> int:
         with self._errors():
@@ -221,13 +223,14 @@ class SqliteDatabase(Database):
 
     def is_older(self) -> bool:
         """Whether an older tallymark made the schema. Raises as version does, and LedgerUnusable if there is none."""
-        if self.version() == 0:
-            raise LedgerUnusable(f"{self.path} is an empty file, and no ledger.")
-        return self.version() < len(MIGRATIONS)
+        found = self.version()
+        if found == 0:
+            raise LedgerUnusable(f"the file {self.path} is empty and no ledger yet; `tallymark sync` makes it one.")
+        return found < len(MIGRATIONS)
 
     def require_current(self) -> None:
         """As Database.require_current."""
-        if self.version() < len(MIGRATIONS):
+        if self.is_older():
             raise LedgerUnusable(
                 f"the ledger {self.path} was written by an older tallymark; `tallymark sync` brings it up to date."
             )
@@ -265,17 +268,25 @@ def _split_script(script: str) -> Iterator[str]:
             part = ""
 
 
+def is_missing(path: Path) -> bool:
+    """Whether nothing is there. What may not be looked at is no reason to believe that."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _look_at(path: Path, read_only: bool) -> None:
     """Create the ledger's file, readable by its owner only; refuse a pipe, for which SQLite would wait without end."""
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
+    if is_missing(path):
         if read_only:
             raise LedgerUnusable(
                 f"there is no ledger at {path} yet; run `tallymark sync` first, or set BILLING_LEDGER_URL."
-            ) from None
+            )
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
-    else:
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise LedgerUnusable(f"{path} is a pipe or a device and no ledger; set BILLING_LEDGER_URL to a file.")
+    elif not (stat.S_ISREG(mode := path.stat().st_mode) or stat.S_ISDIR(mode)):
+        raise LedgerUnusable(f"{path} is a pipe or a device and no ledger; set BILLING_LEDGER_URL to a file.")

@@ -14,11 +14,12 @@ from ..errors import ConfigError
 from . import judges
 from .chain import decision_content, decision_of, entry_content, entry_of
 from .database import Database
+from .guard import SIGNS_OF_DAMAGE
 from .judges import Found, Head
 
 FINDINGS_MAX = 20
 PROGRESS_ROWS = 1000
-ROUNDS = {"entries": 2, "decisions": 2, "meter_events": 2, "traces": 1}
+ROUNDS = {"entries": 3, "decisions": 3, "meter_events": 3, "traces": 2}
 """How many checks read the rows of a table."""
 
 CardDigest = Callable[[str], str]
@@ -106,7 +107,7 @@ def verify(db: Database, noted: Noted, card_digest: CardDigest, progress: Told) 
 def _verify_rows(db: Database, noted: Noted, card_digest: CardDigest, run: _Run) -> None:
     entries = judges.Chain("entry", entry_of, entry_content, _head(db, "entry"), noted.entries)
     decisions = judges.Chain("decision", decision_of, decision_content, _head(db, "decision"), noted.decisions)
-    id_fact = db.row("get_fact", name="ledger_id")
+    id_fact = _row(db, "get_fact", name="ledger_id")
     run.verified.ledger_id = id_fact["value"] if id_fact else ""
     for check in _checks(db, run.verified.ledger_id, card_digest, entries, decisions):
         run.check(check)
@@ -120,6 +121,7 @@ def _checks(
         return lambda: db.stream(statement)
 
     yield Check("schema", db.changes_of_schema, judges.words("the schema"), _UNDO)
+    yield Check("rows", lambda: _read_all(db), judges.readable, _COMPARE)
     yield Check("chain of entries", rows("all_entries"), entries, _COMPARE)
     yield Check("chain of decisions", rows("all_decisions"), decisions, _COMPARE)
     yield Check("entries", rows("entry_places"), judges.entries, _UNDO)
@@ -131,14 +133,34 @@ def _checks(
     yield Check("rate cards", rows("rate_cards"), judges.rate_cards(card_digest), _COMPARE)
 
 
+def _read_all(db: Database) -> Iterator[str]:
+    """Read every table to its end; for each row, or for the one that cannot be read, its table and number."""
+    for table in db.tables():
+        read = 0
+        try:
+            for _ in db.stream_table(table):
+                read += 1
+                yield ""
+        except SIGNS_OF_DAMAGE as error:
+            yield f"{table}, row {read + 1} ({type(error).__name__})"
+
+
 def _head(db: Database, name: str) -> Head:
-    row = db.row("chain_head", name=name)
+    row = _row(db, "chain_head", name=name)
     return Head(row["length"], row["digest"]) if row else Head(0, "")
 
 
 def _total(db: Database) -> int:
-    counts = db.row("row_counts")
-    return sum(int(counts[table]) * rounds for table, rounds in ROUNDS.items())
+    counts = _row(db, "row_counts")
+    return sum(int(counts[table]) * rounds for table, rounds in ROUNDS.items()) if counts else 0
+
+
+def _row(db: Database, name: str, /, **values: str) -> Any:
+    """A row, if it is there. A table that is gone is told by the check of the schema."""
+    try:
+        return db.row(name, **values)
+    except SIGNS_OF_DAMAGE:
+        return None
 
 
 @dataclass(slots=True)
@@ -149,16 +171,23 @@ class _Run:
     done: int = 0
 
     def check(self, check: Check) -> None:
-        """Let a check judge all of its rows."""
+        """Let a check judge all of its rows; one that cannot even be read ends it."""
         counted = Counted(check.name)
         self.verified.checks.append(counted)
-        for found in check.judge(check.rows()):
-            if found is None or not found.also:
-                counted.rows += 1
-                self._step()
-            if found is not None:
-                counted.findings += 1
-                self._keep(check, found)
+        try:
+            for found in check.judge(check.rows()):
+                self._count(check, counted, found)
+        except SIGNS_OF_DAMAGE as error:
+            row = f"row {counted.rows + 1} of the check"
+            self._count(check, counted, Found(row, f"it cannot be read, nor what follows ({type(error).__name__})"))
+
+    def _count(self, check: Check, counted: Counted, found: Found | None) -> None:
+        if found is None or not found.also:
+            counted.rows += 1
+            self._step()
+        if found is not None:
+            counted.findings += 1
+            self._keep(check, found)
 
     def _keep(self, check: Check, found: Found) -> None:
         if len(self.verified.findings) < FINDINGS_MAX:
