@@ -140,7 +140,7 @@ def test_a_backup_in_the_middle_of_a_sync_verifies(tmp_path):
         with contextlib.closing(sqlite3.connect(file)) as database:
             states = dict(database.execute("select state, count(*) from meter_event group by state"))
         assert states["sending"] > 0
-        assert 0 < states["accepted"] <= 40
+        assert stripe.meter_events()
         stripe.gate.set()
 
         assert sync.end().status == 1
