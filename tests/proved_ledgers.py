@@ -22,7 +22,7 @@ def quiet(stage, done, total):
 def verified(ledger, *, entries=None, decisions=None, progress=quiet):
     """What verifying an open ledger finds. The text of its rate cards is their digest, for brevity."""
     noted = Noted(entries, decisions) if entries or decisions else NOTHING_NOTED
-    with ledger.moment() as db:
+    with ledger.one_moment() as db:
         return verify(db, noted, lambda body: body, progress)
 
 

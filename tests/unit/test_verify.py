@@ -4,7 +4,8 @@ import sqlite3
 
 import pytest
 
-from ledger_lines import bill, gather_all
+from builders import read_trace
+from ledger_lines import RUN, bill, charge, entry, gather_all
 from proved_ledgers import adjust, fill, quiet, tamper, verified, with_card, without_triggers
 from tallymark.core.ids import link
 from tallymark.errors import ConfigError
@@ -100,8 +101,6 @@ TAMPERED = {
                       "trace open in proj-sandbox", "Stripe never accepted its money"),
     "a mark that never comes": ("update trace set mark_state = 'waiting' where trace_id = 't2'", "traces",
                                 "trace t2 in proj-sandbox", "all of its money is settled"),
-    "no mark": ("update trace set mark_state = '' where trace_id = 't2'", "traces",
-                "trace t2 in proj-sandbox", "no mark is due"),
     "a decision's amount": ("update decision set amount_micros = 1 where decision_id = 2", "decisions",
                             "decision 2", "its amount is 0.000001, and its entries take 3.100000 back"),
     "a rate card": ("update rate_card set body = 'other'", "rate cards", "rate card card", "its digest is other"),
@@ -131,6 +130,17 @@ def test_a_ledger_that_holds_is_found_to_hold(used):
         "meter events": 11, "carries": 18, "balances": 7, "traces": 9, "decisions": 3, "rate cards": 1,
     }  # fmt: skip
     assert (report.entries[:3], report.decisions[:2]) == ("15:", "3:")
+
+
+def test_a_waiver_that_ends_is_gathered(used, ledger_path):
+    """Usage that was waived came to less: so much of the waiver ends, by a line that no decision names."""
+    trace = read_trace("waived")
+    for line in (entry(trace, -400_000, kind="adjustment"), entry(trace, 400_000, kind="waiver")):
+        used.record(RUN, [trace], lambda one, _, line=line: charge(one, line))
+    gather_all(used)
+    tamper(ledger_path, "update trace set billed_micros = 2700000, waived_micros = 2700000 where trace_id = 'waived'")
+
+    assert verified(used).findings == []
 
 
 def test_an_empty_ledger_holds(ledger):
@@ -318,7 +328,7 @@ def test_a_ledger_of_the_rate_cards_of_another_is_found(used, ledger_path):
     from tallymark.ledger.verify import NOTHING_NOTED, verify
     from tallymark.rating.cards import parse_card
 
-    with used.moment() as db:
+    with used.one_moment() as db:
         report = verify(db, NOTHING_NOTED, lambda text: parse_card(text).digest, quiet)
 
     assert "it cannot be read" in rows_of(report, "rate cards")["rate card card"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
@@ -15,8 +14,8 @@ import msgspec
 
 from .. import __version__
 from ..core.clock import Clock, format_time
-from ..errors import ConfigError
 from ..ledger import Ledger
+from ..ledger.backups import refuse_existing
 from ..ledger.database import Database
 from ..ledger.export import TABLES, Table
 from ..ledger.sqlite import MIGRATIONS
@@ -43,7 +42,7 @@ def export(ledger: Ledger, folder: Path, wanted: Wanted, clock: Clock, progress:
     Raises ConfigError if the folder is there already or cannot be written.
     """
     require_writer(wanted.form)
-    with _new_folder(folder) as partial, ledger.moment() as db:
+    with _new_folder(folder) as partial, ledger.one_moment() as db:
         files = [_write(db, partial, table, wanted, progress) for table in TABLES if _is_wanted(table, wanted)]
         manifest = _manifest(db, wanted, clock.now_us(), files)
         with private(partial / MANIFEST) as file:
@@ -89,8 +88,7 @@ def _manifest(db: Database, wanted: Wanted, now_us: int, files: list[dict[str, A
 
 @contextlib.contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
-    if os.path.lexists(folder):
-        raise ConfigError(f"{folder} is there already, and nothing is overwritten; name another folder.")
+    refuse_existing(folder)
     partial = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.partial")
     try:
         with writing(folder):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
-from ..ledger.copying import Check, back_up, fill, verified_backup
+from ..ledger.backups import Check, back_up, fill, verified_backup
 from ..ledger.database import Database
 from ..ledger.guard import guarded, using_ledger
 from ..ledger.ledger import open_database
@@ -15,14 +16,14 @@ from .progress import Progress
 
 def verify_ledger(url: str, noted: Noted, progress: Progress) -> Verified:
     """Check one moment of a ledger against itself, and against heads that were noted earlier."""
-    with using_ledger(url, read_only=True) as ledger, ledger.moment() as db:
+    with using_ledger(url, read_only=True) as ledger, ledger.one_moment() as db:
         return verify(db, noted, _card_digest, progress)
 
 
 def backup_ledger(url: str, file: Path, progress: Progress) -> Verified:
     """Copy a ledger into a new file while others use it, and verify the copy."""
-    with guarded():
-        return back_up(open_database(url, read_only=True), file, _check(progress), progress)
+    with guarded(), contextlib.closing(open_database(url, read_only=True)) as source:
+        return back_up(source, file, _check(progress), progress)
 
 
 def restore_ledger(url: str, file: Path, progress: Progress) -> Verified:

@@ -115,12 +115,12 @@ class Database(abc.ABC):
         reach(step, Side.AFTER)
 
     @abc.abstractmethod
-    def _exclusive(self) -> contextlib.AbstractContextManager[None]:
-        """Begin with the write lock; commit at the end, or undo all of it if an error comes out."""
+    def one_moment(self) -> contextlib.AbstractContextManager[None]:
+        """What is read inside is the ledger at one moment, whatever others write; nothing is written inside."""
 
     @abc.abstractmethod
-    def moment(self) -> contextlib.AbstractContextManager[None]:
-        """What is read inside is one moment of the ledger, whoever writes meanwhile; nobody waits for it."""
+    def _exclusive(self) -> contextlib.AbstractContextManager[None]:
+        """Begin with the write lock; commit at the end, or undo all of it if an error comes out."""
 
     def damage(self) -> list[str]:
         """What the database finds wrong with itself, in its own words; nothing for one that looks after itself."""

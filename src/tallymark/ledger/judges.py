@@ -16,7 +16,7 @@ from ..errors import TallymarkError
 from .sending import PLACE
 
 Rows = Iterable[Any]
-BY_DECISION = (EntryKind.REVERSAL, EntryKind.REBOOKING, EntryKind.WAIVER, EntryKind.INVOICED)
+BY_DECISION = (EntryKind.REVERSAL, EntryKind.REBOOKING, EntryKind.INVOICED)
 
 
 class Found(NamedTuple):
@@ -115,7 +115,8 @@ def _entry_problem(row: Any) -> str:
         return f"its rate card {row['card_digest']} is not in the ledger"
     if row["decision_id"] != row["decision_found"]:
         return f"it names the decision {row['decision_id']}, which is not in the ledger"
-    if row["kind"] in BY_DECISION and row["decision_id"] is None:
+    waived = row["kind"] == EntryKind.WAIVER and row["amount_micros"] < 0
+    if row["decision_id"] is None and (waived or row["kind"] in BY_DECISION):
         return f"it is a {row['kind']} and names no decision"
     if not row["bucket_start_us"] <= row["timestamp_us"] < row["bucket_end_us"]:
         return "its time lies outside its bucket"
@@ -158,6 +159,8 @@ def _form_problem(row: Any, ledger_id: str) -> str:
         return f"it has {row['credits']} credits and is {row['state']}; those without any, and no others, are carried"
     if not row["bucket_start_us"] <= row["timestamp_s"] * SECOND_US < row["bucket_end_us"]:
         return f"its time {format_time(row['timestamp_s'] * SECOND_US)} lies outside its bucket"
+    if row["bucket_start_us"] % SECOND_US:
+        return "its bucket does not begin with a second, as every bucket does"
     place = {name: row[name] for name in PLACE}
     if row["meter_event_id"] != meter_event_id(ledger_id, **place, revision=row["revision"]):
         return "its identifier is not the one that its content and this ledger's id make"
@@ -239,12 +242,12 @@ def _trace_problem(row: Any) -> str:
         if said != found:
             return f"it says that {format_micros(said)} was {word}, and its entries come to {format_micros(found)}"
     mark = row["mark_state"]
+    if row["deleted_at_us"] is not None:
+        return ""  # It gets no mark any more, which would make a new trace of its id.
     if mark == MarkState.WAITING and not row["unsettled"]:
         return "its mark waits for money, and all of its money is settled"
     if mark in (MarkState.OWED, MarkState.WRITTEN) and row["unaccepted"]:
         return f"its mark is {mark}, and Stripe never accepted its money"
-    if mark == MarkState.NONE and row["entries"] and row["deleted_at_us"] is None:
-        return "it has entries, and no mark is due"
     return ""
 
 

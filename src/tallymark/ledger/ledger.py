@@ -183,9 +183,9 @@ class Ledger:
             yield self._db
 
     @contextlib.contextmanager
-    def moment(self) -> Iterator[Database]:
+    def one_moment(self) -> Iterator[Database]:
         """One moment of the ledger to read, for the modules of this package and flows that only read."""
-        with self._db.moment():
+        with self._db.one_moment():
             yield self._db
 
     def billed_by_meter(self, key: TraceKey) -> dict[str, int]:

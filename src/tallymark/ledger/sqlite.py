@@ -100,8 +100,8 @@ class SqliteDatabase(Database):
                 raise
 
     @contextlib.contextmanager
-    def moment(self) -> Iterator[None]:
-        """As Database.moment."""
+    def one_moment(self) -> Iterator[None]:
+        """As Database.one_moment."""
         with self._errors():
             self._connection.execute("begin")
         try:

@@ -97,7 +97,7 @@ def parse_head(text: str) -> Head:
 
 def verify(db: Database, noted: Noted, card_digest: CardDigest, progress: Told) -> Verified:
     """Check one moment of the ledger, which the caller holds. Raises LedgerError if it cannot be read at all."""
-    run = _Run(Verified(), progress, _total(db))
+    run = _Run(Verified(), progress)
     run.check(Check("database", db.damage, judges.words("the database"), _COMPARE))
     if run.verified.holds:  # Sums that are read through damaged pages prove nothing.
         _verify_rows(db, noted, card_digest, run)
@@ -105,6 +105,7 @@ def verify(db: Database, noted: Noted, card_digest: CardDigest, progress: Told) 
 
 
 def _verify_rows(db: Database, noted: Noted, card_digest: CardDigest, run: _Run) -> None:
+    run.total = _total(db)
     entries = judges.Chain("entry", entry_of, entry_content, _head(db, "entry"), noted.entries)
     decisions = judges.Chain("decision", decision_of, decision_content, _head(db, "decision"), noted.decisions)
     id_fact = _row(db, "get_fact", name="ledger_id")
@@ -167,7 +168,7 @@ def _row(db: Database, name: str, /, **values: str) -> Any:
 class _Run:
     verified: Verified
     progress: Told
-    total: int
+    total: int = 0
     done: int = 0
 
     def check(self, check: Check) -> None:

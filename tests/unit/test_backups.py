@@ -12,9 +12,9 @@ from proved_ledgers import fill, quiet, tamper, verified
 from tallymark.errors import ConfigError, LedgerFull, LedgerLocked, LedgerNewer, LedgerUnusable
 from tallymark.failpoints import Step
 from tallymark.flows import proof
-from tallymark.ledger import copying, open_ledger, sqlite
-from tallymark.ledger.copying import back_up, copy_ledger, verified_backup
-from tallymark.ledger.copying import fill as fill_ledger
+from tallymark.ledger import backups, open_ledger, sqlite
+from tallymark.ledger.backups import back_up, copy_rows_txn, verified_backup
+from tallymark.ledger.backups import fill as fill_ledger
 from tallymark.ledger.ledger import open_database
 from tallymark.ledger.sqlite import MIGRATIONS, SqliteDatabase
 from tallymark.ledger.verify import NOTHING_NOTED, verify
@@ -43,8 +43,9 @@ def target(tmp_path):
     return f"sqlite:///{tmp_path / 'restored.sqlite3'}"
 
 
-def back_up_to(file, ledger_path):
-    return back_up(open_database(f"sqlite:///{ledger_path}", read_only=True), file, check, quiet)
+def back_up_to(file, ledger_path, check=check):
+    with contextlib.closing(open_database(f"sqlite:///{ledger_path}", read_only=True)) as source:
+        return back_up(source, file, check, quiet)
 
 
 def restore_from(file, url):
@@ -58,6 +59,11 @@ def everything_in(path):
         tables = [name for (name,) in database.execute("select name from sqlite_master where type = 'table'")]
         return {table: database.execute(f"select * from {table} order by 1, 2, 3").fetchall() for table in tables
                 if table != "fact"} | {"fact": sorted(database.execute("select * from fact"))}  # fmt: skip
+
+
+def version_of(path):
+    with contextlib.closing(SqliteDatabase(str(path), read_only=True)) as database:
+        return database.version()
 
 
 def order_in(ledger):
@@ -103,7 +109,7 @@ def test_nothing_is_overwritten(used, ledger_path, file):
         return check(db)
 
     with pytest.raises(ConfigError, match="is there already"):
-        back_up(open_database(f"sqlite:///{ledger_path}", read_only=True), file, appear, quiet)
+        back_up_to(file, ledger_path, appear)
     assert file.read_text() == "another"
     assert [name for name in names_in(file.parent) if name.startswith("backup")] == ["backup.sqlite3"]
 
@@ -152,7 +158,7 @@ def test_a_ledger_of_an_older_version_is_backed_up_as_it_is(tmp_path, file, sche
 
     assert report.entries.startswith("1:")
     assert everything_in(file) == everything_in(older) == before
-    assert [SqliteDatabase(str(path), read_only=True).version() for path in (file, older)] == [schema, schema]
+    assert [version_of(path) for path in (file, older)] == [schema, schema]
 
 
 # ---- restore
@@ -238,7 +244,7 @@ def test_what_was_copied_is_verified_before_it_is_committed(used, ledger_path, f
         restore_from(file, target)
     monkeypatch.undo()
 
-    with contextlib.closing(open_ledger(target)) as ledger, ledger.moment() as db:
+    with contextlib.closing(open_ledger(target)) as ledger, ledger.one_moment() as db:
         assert not db.row("is_used")["used"]
     assert restore_from(file, target).holds
 
@@ -304,7 +310,7 @@ def test_a_restore_never_joins_a_transaction_that_is_open(used, ledger_path, fil
 
 def test_rows_are_copied_in_batches_and_in_their_order(used, ledger_path, target, monkeypatch):
     """Memory does not grow with the ledger, and rows lie as they lay."""
-    monkeypatch.setattr(copying, "ROWS", 4)
+    monkeypatch.setattr(backups, "ROWS", 4)
     sizes = []
     insert_rows = SqliteDatabase.insert_rows
 
@@ -314,8 +320,8 @@ def test_rows_are_copied_in_batches_and_in_their_order(used, ledger_path, target
 
     monkeypatch.setattr(SqliteDatabase, "insert_rows", counted)
     with contextlib.closing(open_ledger(target)) as ledger:
-        with ledger.transaction(Step.RESTORE) as db, used.moment() as source:
-            copy_ledger(source, db, quiet)
+        with ledger.transaction(Step.RESTORE) as db, used.one_moment() as source:
+            copy_rows_txn(source, db, quiet)
         order = order_in(ledger)
     assert max(sizes) == 4
     assert order == order_in(used)
@@ -327,7 +333,7 @@ def test_a_database_of_another_kind_is_backed_up_row_by_row(used, file, monkeypa
     class Other(SqliteDatabase):
         copy_to = None
 
-    monkeypatch.setattr(copying, "SqliteDatabase", type("Made", (SqliteDatabase,), {}))
+    monkeypatch.setattr(backups, "SqliteDatabase", type("Made", (SqliteDatabase,), {}))
     other = Other(used._db.path, read_only=True)
 
     back_up(other, file, check, quiet)

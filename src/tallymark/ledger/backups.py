@@ -56,8 +56,10 @@ def _open_backup(file: Path) -> SqliteDatabase:
     if is_missing(file):
         raise ConfigError(f"there is no file {file}; name a backup that `tallymark ledger backup` made.")
     try:
-        backup = SqliteDatabase(str(file), read_only=True)
-        backup.is_older()
+        with contextlib.ExitStack() as opened:
+            backup = opened.enter_context(contextlib.closing(SqliteDatabase(str(file), read_only=True)))
+            backup.is_older()
+            opened.pop_all()
     except LedgerUnusable as error:
         raise LedgerUnusable(f"the backup {file} cannot be read, or is no ledger; use another one.") from error
     return backup
@@ -68,17 +70,17 @@ def fill(ledger: Ledger, source: Database, check: Check, progress: Told) -> Veri
 
     Raises ConfigError if the ledger is not empty.
     """
-    with ledger.transaction(Step.RESTORE) as target, source.moment():
+    with ledger.transaction(Step.RESTORE) as target, source.one_moment():
         if target.row("is_used")["used"]:
             raise ConfigError(
                 f"the ledger {target.name} is in use, and a backup is restored into an empty one only. Set "
                 "BILLING_LEDGER_URL to a ledger that does not exist yet, or move this one away first."
             )
-        copy_ledger(source, target, progress)
+        copy_rows_txn(source, target, progress)
         return _refuse_findings(check(target), f"the restored ledger {target.name}")
 
 
-def copy_ledger(source: Database, target: Database, progress: Told) -> None:
+def copy_rows_txn(source: Database, target: Database, progress: Told) -> None:
     """Copy every row into an empty ledger of the same schema, inside transactions of the caller on both."""
     target.write("clear_facts")
     target.write("clear_chain")
@@ -113,7 +115,7 @@ def refuse_existing(path: Path) -> None:
         raise ConfigError(f"{path} is there already, and nothing is overwritten; name another, or move it away.")
 
 
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Make a new name in a folder outlast a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -123,7 +125,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _checked(database: Database, check: Check, name: str) -> Verified:
-    with database.moment():
+    with database.one_moment():
         return _refuse_findings(check(database), name)
 
 
@@ -162,8 +164,8 @@ def _copy_to_file(source: Database, file: Path, progress: Told) -> None:
         else:
             source.require_current()
             target.migrate()
-            with source.moment(), target.transaction(Step.RESTORE):
-                copy_ledger(source, target, progress)
+            with source.one_moment(), target.transaction(Step.RESTORE):
+                copy_rows_txn(source, target, progress)
         target.make_one_file()
 
 
@@ -174,5 +176,5 @@ def _publish(partial: Path, file: Path) -> None:
     reach(Step.BACK_UP, Side.BEFORE)
     refuse_existing(file)
     partial.rename(file)
-    sync_folder(file.parent)
+    _sync_folder(file.parent)
     reach(Step.BACK_UP, Side.AFTER)
