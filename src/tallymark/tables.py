@@ -25,8 +25,7 @@ Rows = Iterable[Sequence[Any]]
 
 def write_table(form: str, file: BinaryIO, columns: Sequence[Column], rows: Rows) -> int:
     """Write rows as "csv" or "parquet"; how many there were. Raises ConfigError if what writes Parquet is missing."""
-    batches = batched(rows, ROWS)
-    return _write_parquet(file, columns, batches) if form == "parquet" else _write_csv(file, columns, batches)
+    return _write_parquet(file, columns, rows) if form == "parquet" else _write_csv(file, columns, rows)
 
 
 def require_writer(form: str) -> None:
@@ -68,30 +67,28 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write_csv(file: BinaryIO, columns: Sequence[Column], batches: Iterable[list[Sequence[Any]]]) -> int:
+def _write_csv(file: BinaryIO, columns: Sequence[Column], rows: Rows) -> int:
     text = io.TextIOWrapper(file, "utf-8", newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([column.name for column in columns])
     shown = [_AS_TEXT[column.kind] for column in columns]
     count = 0
-    for batch in batches:
-        writer.writerows(
-            [None if value is None else show(value) for show, value in zip(shown, row, strict=True)] for row in batch
-        )
-        count += len(batch)
+    for row in rows:
+        writer.writerow([None if value is None else show(value) for show, value in zip(shown, row, strict=True)])
+        count += 1
     text.flush()
     text.detach()
     return count
 
 
-def _write_parquet(file: BinaryIO, columns: Sequence[Column], batches: Iterable[list[Sequence[Any]]]) -> int:
+def _write_parquet(file: BinaryIO, columns: Sequence[Column], rows: Rows) -> int:
     pyarrow = _pyarrow()
     types = [_arrow_type(pyarrow, column.kind) for column in columns]
     schema = pyarrow.schema([(column.name, kind) for column, kind in zip(columns, types, strict=True)])
     made = [_AS_ARROW.get(column.kind) for column in columns]
     count = 0
     with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-        for batch in batches:
+        for batch in batched(rows, ROWS):
             by_column = zip(zip(*batch, strict=True), types, made, strict=True)
             arrays = [pyarrow.array(_made(values, make), kind) for values, kind, make in by_column]
             writer.write_batch(pyarrow.record_batch(arrays, schema=schema))
@@ -100,7 +97,7 @@ def _write_parquet(file: BinaryIO, columns: Sequence[Column], batches: Iterable[
 
 
 def _pyarrow() -> Any:
-    # It takes longer to load than the rest of tallymark, and most who install tallymark never need it.
+    # An extra, and large: most who install tallymark never need it.
     try:
         import pyarrow
         import pyarrow.parquet
