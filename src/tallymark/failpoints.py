@@ -30,6 +30,8 @@ class Step(StrEnum):
     REOPEN_REJECTED = "reopen rejected"
     SETTLE_MARKS = "settle marks"
     TAG = "tag"
+    BACK_UP = "back up"
+    RESTORE = "restore"
     LANGFUSE_READ = "langfuse read"
     LANGFUSE_WRITE = "langfuse write"
     STRIPE_SEND = "stripe send"
