@@ -35,6 +35,8 @@ class Step(StrEnum):
     REISSUE = "reissue"
     SETTLE_MARKS = "settle marks"
     TAG = "tag"
+    BACK_UP = "back up"
+    RESTORE = "restore"
     LANGFUSE_READ = "langfuse read"
     LANGFUSE_WRITE = "langfuse write"
     STRIPE_SEND = "stripe send"

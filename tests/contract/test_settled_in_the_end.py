@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+import tallymark
 from builders import NOW_US
 from ledger_lines import RUN
 from tallymark.core.clock import MINUTE_US
@@ -62,4 +63,5 @@ def test_whatever_was_lost_or_rejected_is_billed_once_in_the_end(put, run, setti
     carried = dict(look("select customer_id, amount_micros from carry"))
     counted = {customer: int(value) * 1_000_000 for (customer, _), value in stripe.tally().items()}
     assert {customer: counted[customer] + carried[customer] for customer in billed} == billed
+    assert tallymark.verify_ledger(settings(bill_to=stripe)).findings == []
     assert look("select state, count(*) from notification where state <> 'applied' group by state") == []

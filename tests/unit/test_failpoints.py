@@ -36,6 +36,8 @@ PLACES = {
     Step.CLOSE_REPORTS: {"ledger.reports.close_reports"},
     Step.REISSUE: {"ledger.reports.offer_again", "ledger.reports.reissue"},
     Step.SETTLE_MARKS: {"ledger.ledger.Ledger.settle_marks"},
+    Step.BACK_UP: {"ledger.backups._publish"},
+    Step.RESTORE: {"ledger.backups.fill", "ledger.backups._copy_to_file"},
     Step.TAG: {"ledger.ledger.Ledger.tagged"},
     Step.LANGFUSE_READ: {"remote.langfuse.LangfuseClient._once"},
     Step.LANGFUSE_WRITE: {"remote.langfuse.LangfuseClient._once"},
@@ -104,10 +106,11 @@ def test_every_transaction_names_its_step():
     assert unnamed == {"ledger.ledger.Ledger.transaction"}
 
 
-def test_every_step_is_reached_through_one_of_three():
-    """Transactions in one place, which alone begins and commits; requests in one place of each client."""
+def test_every_step_is_reached_through_one_of_four():
+    """Transactions in one place, which alone begins and commits; requests in one of each client; files in one."""
     assert callers("_exclusive") == {"ledger.database.Database.transaction"}
     assert callers("reach") == {
+        "ledger.backups._publish",
         "ledger.database.Database.transaction",
         "remote.langfuse.LangfuseClient._once",
         "meter.stripe_events.StripeMeter._once",

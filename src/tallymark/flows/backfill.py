@@ -18,7 +18,7 @@ from ..ledger import Ledger
 from ..ledger.ledger import Coverage
 from ..ledger.rows import RunRef
 from ..marks.langfuse import Mark
-from .collect import Collected, range_of, remember_projects
+from .collect import Collected, log_unknown_marks, range_of, remember_projects
 from .mark import KEPT
 from .progress import Progress, quiet
 from .ranges import check_range
@@ -86,6 +86,7 @@ def _run(stations: Stations, from_us: int, to_us: int | None, dry_run: bool, pro
     summary = BackfillSummary(run.run_id, dry_run, format_time(from_us), format_time(to_us or run.now_us))
     _fill(summary, stations, run, collected, tagged, untagged_lately)
     stations.ledger.finish_run(run.run_id, msgspec.json.encode(summary), stations.clock.now_us())
+    log_unknown_marks(stations.ledger, collected)
     return summary
 
 

@@ -13,9 +13,10 @@ from ..core.clock import HOUR_US, MINUTE_US, Clock
 from ..core.credits import MICROS_PER_CREDIT
 from ..core.reports import CUSTOMER_NOT_FOUND, REPORTS_KEPT_US, codes_in
 from ..errors import KeyRefused, RemoteError
-from ..ledger import Ledger, open_ledger
+from ..ledger import Ledger
 from ..ledger.corrections import Decided
 from ..ledger.database import Row
+from ..ledger.guard import using_ledger
 from ..ledger.reports import (
     apply_report,
     close_reports,
@@ -68,7 +69,7 @@ def receive_report(config: Config, body: bytes, signature: str | None, clock: Cl
     if notification is None:
         return False
     require_stripe(config)
-    with contextlib.closing(open_ledger(config.ledger_url)) as ledger:
+    with using_ledger(config.ledger_url) as ledger:
         put_notifications(ledger, [notification], clock.now_us())
         with _logged("a report of Stripe could not be fetched; the next sync does it"):
             _apply(ledger, open_meter(config, clock), clock)

@@ -20,7 +20,7 @@ from ..ledger.ledger import Coverage
 from ..ledger.reports import unexplained_reports
 from ..ledger.rows import RunRef
 from ..rating.cards import card_text
-from .collect import Collected, Range, range_of, remember_projects
+from .collect import Collected, Range, log_unknown_marks, range_of, remember_projects
 from .decide import Decider
 from .doubt import settle_doubts
 from .mark import Marked, mark
@@ -90,6 +90,7 @@ def _run(stations: Stations, request: Request, dry_run: bool, progress: Progress
     marked = [mark_project(stations, project, progress) for project in stations.projects]
     _fill(summary, stations, run, collected, sent, marked)
     stations.ledger.finish_run(run.run_id, summary.encode(), stations.clock.now_us())
+    log_unknown_marks(stations.ledger, collected)
     _log_untagged(summary)
     _log_filtered(summary)
     return summary
