@@ -15,6 +15,7 @@ from tallymark.ledger import doubts, reports
 from tallymark.ledger.corrections import Decided
 from tallymark.ledger.doubts import Asked, Settled, questions, settle_window
 from tallymark.ledger.reports import (
+    Stored,
     apply_report,
     close_reports,
     offer_again,
@@ -223,6 +224,21 @@ def test_only_as_many_are_taken_back_as_a_report_speaks_of(used, look):
     assert look("select state, reported, matched from notification where notification_id = 'evt_1'") == [
         ("applied", 2, 2)
     ]
+
+
+def test_what_a_report_does_not_name_is_counted_by_code(used):
+    """Also where a code stands in it twice; more samples than errors leave nothing to find."""
+    sample = (Sample("somebody's", ""),)
+    errors = (
+        ReportedError("a", 3, sample),
+        ReportedError("a", 4, ()),
+        ReportedError("b", 1, sample),
+        ReportedError("c", 0, sample),
+    )
+    stored = Stored(ErrorReport("e", ERROR_REPORT, "m", "credits", 0, 0, errors), {"a": 1, "b": 1, "c": 1}, 2)
+
+    assert stored.unnamed == {"a": 6}
+    assert stored.rest == 4
 
 
 def test_what_is_taken_back_waits_for_its_mark_again(used, look):

@@ -36,6 +36,8 @@ POLL_EVERY_US = 10 * MINUTE_US
 # Reports may become visible out of order.
 OVERLAP_US = HOUR_US
 FETCHED_MAX = 100
+# One report that cannot be fetched does not stop the others; with so many, Stripe is away.
+FAILED_MAX = 3
 CAUSES_MAX = 1000
 # A cause that is not mended is looked at again after this part of the time since the report: often at first.
 PATIENCE_PART = 10
@@ -71,7 +73,7 @@ def receive_report(config: Config, body: bytes, signature: str | None, clock: Cl
     require_stripe(config)
     with using_ledger(config.ledger_url) as ledger:
         put_notifications(ledger, [notification], clock.now_us())
-        with _logged("a report of Stripe could not be fetched; the next sync does it"):
+        with _logged("a report of Stripe could not be fetched"):
             _apply(ledger, open_meter(config, clock), clock)
     return True
 
@@ -101,10 +103,17 @@ def _apply(ledger: Ledger, stripe: StripeMeter, clock: Clock) -> int:
     if not notifications:
         return 0
     event_names = {meter["id"]: meter["event_name"] for meter in stripe.meters()}
-    taken = 0
+    taken = failed = 0
     for notification in notifications:
-        report = fetch_report(stripe, notification, event_names)
-        taken += apply_report(ledger, report, clock.now_us())
+        try:
+            report = fetch_report(stripe, notification, event_names)
+        except RemoteError as error:
+            log.warning("the report %s cannot be fetched now: %s", notification.notification_id, error)
+            failed += 1
+            if failed == FAILED_MAX:
+                break
+        else:
+            taken += apply_report(ledger, report, clock.now_us())
     close_reports(ledger, clock.now_us())
     return taken
 

@@ -6,6 +6,7 @@ events that it may mean are told apart by the values of their windows (ledger/do
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -41,8 +42,10 @@ class Stored(msgspec.Struct):
     @property
     def unnamed(self) -> dict[str, int]:
         """How many meter events of each code are not named by a sample."""
-        rest = {error.code: error.count - self.told[error.code] for error in self.report.errors}
-        return {code: count for code, count in rest.items() if count > 0}
+        counts: Counter[str] = Counter()
+        for error in self.report.errors:
+            counts[error.code] += error.count
+        return dict(counts - Counter(self.told))
 
     @property
     def rest(self) -> int:
