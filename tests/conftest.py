@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 
 from builders import NOW_US, PROJECT, ingested
-from tallymark import config
+from tallymark import config, failpoints
 from tallymark.flows.backfill import backfill
 from tallymark.flows.sync import sync
 from tallymark.ledger import open_ledger
@@ -73,7 +73,7 @@ def settings(langfuse, stripe, serving, ledger_path):
                 "LANGFUSE_SECRET_KEY": DEFAULT_PROJECT.secret_key,
                 "STRIPE_API_BASE": address(bill_to, stripe_faults),
                 "STRIPE_SECRET_KEY": "sk_test_sandbox",
-                "BILLING_STRIPE_REQUESTS_PER_SECOND": "1000",
+                "BILLING_STRIPE_REQUESTS_PER_SECOND": "1000000",
                 "BILLING_LEDGER_URL": f"sqlite:///{ledger_path}",
                 **changes,
             },
@@ -114,6 +114,26 @@ def balance(stripe, ledger_path):
         return {customer: micros for customer, micros in carry.items() if micros}
 
     return read
+
+
+@pytest.fixture
+def stopped():
+    """A function that ends the process, as far as a test can, where a step is reached; a context."""
+
+    @contextlib.contextmanager
+    def at(step, side):
+        def stop(*reached):
+            if reached == (step, side):
+                raise KeyboardInterrupt
+
+        failpoints.arm(stop)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                yield
+        finally:
+            failpoints.arm(None)
+
+    return at
 
 
 @pytest.fixture

@@ -43,6 +43,17 @@ def held(config: Config, reason: str | None = None, limit: int = HELD_ROWS) -> d
         return flow.held(ledger, reason, limit)
 
 
+def receive_stripe_report(config: Config, body: bytes, signature: str | None) -> bool:
+    """Take a webhook of Stripe: whether it is a report on usage that was not counted, which is then stored and applied.
+
+    `body` is the request's body as it came, `signature` its header Stripe-Signature. The same webhook again changes
+    nothing. Raises NotificationRefused for one that Stripe did not sign: answer it with 400.
+    """
+    from .flows.reports import receive_report
+
+    return receive_report(config, body, signature)
+
+
 def usage(
     config: Config,
     *,

@@ -44,6 +44,7 @@ __all__ = [
     "read_card",
     "require_langfuse",
     "require_stripe",
+    "require_webhook",
     "template",
 ]
 
@@ -181,6 +182,15 @@ def require_stripe(config: Config) -> None:
     if config.stripe_secret_key is None:
         names = "BILLING_STRIPE_SECRET_KEY (or STRIPE_SECRET_KEY)"
         raise ConfigError(f"there is no Stripe key; set {names} (Stripe: Developers, API keys)")
+
+
+def require_webhook(config: Config) -> str:
+    """The signing secret of Stripe's webhook. Raises ConfigError that names the setting, if there is none."""
+    if config.stripe_webhook_secret is None:
+        raise ConfigError(
+            "there is no signing secret; set BILLING_STRIPE_WEBHOOK_SECRET (Stripe: Workbench, Webhooks, whsec_…)"
+        )
+    return config.stripe_webhook_secret
 
 
 # ---- layers

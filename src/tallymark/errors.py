@@ -17,6 +17,7 @@ TallymarkError
 │   ├── LedgerUnusable     read-only, corrupt, not a ledger
 │   ├── LedgerNewer        written by a newer tallymark
 │   └── LedgerFull         no space left
+├── NotificationRefused    a webhook's body that Stripe did not sign, or not lately; answer it with 400
 └── NotFound               what was asked for does not exist                                    exit 2
 
 A message says what is wrong, where, and what to do next. Bad data is not an error: it is a stored outcome.
@@ -43,6 +44,10 @@ class KeyRefused(ConfigError):
 
 class MeterError(ConfigError):
     """The meter is missing, inactive, or not the one that was named."""
+
+
+class NotificationRefused(TallymarkError):
+    """A webhook's body does not come from Stripe, or not lately, or is damaged. Nothing was stored."""
 
 
 class NotFound(ConfigError):

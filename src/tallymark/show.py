@@ -31,9 +31,11 @@ def show_sync(summary: SyncSummary) -> None:
         f"credits {summary.credits}; adjusted {summary.adjusted:,}, healed {summary.healed:,}, "
         f"untagged {summary.untagged:,}, adopted {summary.adopted:,}"
     )
+    rare = {"settled": events.settled, "reported": events.reported}
+    told = "".join(f", {number} {name}" for name, number in rare.items() if number)
     click.echo(
         f"meter events: {events.accepted:,} accepted, {events.duplicate} duplicate, {events.rejected} rejected, "
-        f"{events.in_doubt} in doubt; marks: {marks.written:,} written, {marks.failed} failed"
+        f"{events.in_doubt} in doubt{told}; marks: {marks.written:,} written, {marks.failed} failed"
     )
     requests = summary.requests
     click.echo(f"requests: {requests.langfuse:,} Langfuse, {requests.stripe:,} Stripe; {summary.seconds:.1f} s")
@@ -113,24 +115,30 @@ def _show_entry(entry: Mapping[str, Any]) -> None:
         click.echo("    not gathered into a meter event yet")
         return
     click.echo(
-        f"    meter event {event['identifier']}: {event['state']}, {event['credits']} whole credits "
+        f"    meter event {event['sent_as']}: {event['state']}, {event['credits']} whole credits "
         f"= bucket {event['bucket_credits']} + carry {event['carry_before']} - carry left {event['carry_after']}"
     )
     for attempt in event["attempts"]:
         click.echo(f"    sent {attempt['sent_at']}: {attempt['outcome']} ({attempt['answer'] or 'no answer stored'})")
+    for decision in event["decisions"]:
+        click.echo(f"    {decision['at']} {decision['who']}: {decision['verb']} ({decision['why']})")
 
 
 def show_held(found: Mapping[str, Any]) -> None:
     """What is held, by reason first."""
-    if not found["reasons"] and not found["meter_events"]:
+    if not (found["reasons"] or found["meter_events"] or found["reports"]):
         click.echo("nothing is held")
         return
     print_table(found["reasons"], ("reason", "traces", "credits", "remedy"))
     if found["traces"]:
         print_table(found["traces"], ("trace_id", "time", "reason", "credits", "user_id", "detail"), "traces")
     if found["meter_events"]:
-        columns = ("identifier", "customer", "bucket", "credits", "state", "attempts", "answer")
+        columns = ("identifier", "customer", "bucket", "credits", "state", "reason", "attempts", "answer")
         print_table(found["meter_events"], columns, "meter events that are not settled")
+    if found["reports"]:
+        rows = [{**report, "codes": ", ".join(report["codes"])} for report in found["reports"]]
+        shown = ("notification", "time", "meter", "codes", "state", "reported", "matched")
+        print_table(rows, shown, "reports of Stripe on usage that it did not count, not explained yet")
 
 
 def show_findings(findings: Sequence[Finding]) -> None:

@@ -29,7 +29,7 @@ SYNC_KEYS += ["adopted", "credits", "meter_events", "marks", "requests", "second
 REASONS = {
     "skipped": {"already_processed", "no_billable_usage", "future_timestamp", "filtered"},
     "held": {"no_customer", "too_old", "unrated", "unpriced", "late_period", "in_doubt"},
-    "meter_events": {"accepted", "duplicate", "rejected", "in_doubt"},
+    "meter_events": {"accepted", "duplicate", "rejected", "in_doubt", "settled", "reported", "open_reports"},
     "marks": {"written", "failed"},
     "requests": {"langfuse", "stripe"},
 }

@@ -37,12 +37,16 @@ def _received(world):
 
 
 def sent_after_acceptance(world):
-    """Attempts that began after the ledger knew that their meter event was counted."""
-    return world.ask(
-        "select late.meter_event_id, late.attempt from attempt as late join attempt as early"
-        " on early.meter_event_id = late.meter_event_id and early.attempt < late.attempt"
-        " where early.outcome in ('accepted', 'duplicate') and early.answered_at_us <= late.sent_at_us"
-    )
+    """Sends that began after the ledger knew that Stripe had taken their identifier; a new issue has another one."""
+    known_us, late = {}, []
+    rows = world.ask("select idempotency_key, sent_at_us, outcome, answered_at_us from attempt order by sent_at_us")
+    for key, sent_at_us, outcome, answered_at_us in rows:
+        identifier = key.rpartition(":")[0]
+        if known_us.get(identifier, sent_at_us + 1) <= sent_at_us:
+            late.append(key)
+        if outcome in ("accepted", "duplicate"):
+            known_us.setdefault(identifier, answered_at_us)
+    return late
 
 
 def check_order(world, marked):

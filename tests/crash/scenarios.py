@@ -4,6 +4,7 @@ A new member of `failpoints.Step` gets a row of its own or a place in one; test_
 """
 
 import contextlib
+import signal
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,10 +14,11 @@ from importlib import resources
 from children import CrashChild
 from observation_services import HEADERS
 
+from child import Stop
 from databases import fresh_ledgers
 from tallymark.clock import SystemClock
 from tallymark.core.clock import SECOND_US, format_time, parse_time
-from tallymark.failpoints import Step
+from tallymark.failpoints import Side, Step
 from tallymark.sandbox.langfuse import SandboxLangfuse
 from tallymark.sandbox.story import expect, tell
 from tallymark.sandbox.wire import Request
@@ -136,6 +138,20 @@ def broken(world):
     world.stripe.break_next(8, counted=False)
 
 
+def unanswered(world):
+    """A run was killed with eight meter events on their way; Stripe has got some of them."""
+    ended = CrashChild(world, SYNC, Stop(Step.STRIPE_SEND, Side.AFTER, 12)).end()
+    assert ended.status == -signal.SIGKILL, ended.err
+
+
+def rejected(world):
+    """Stripe took everything, found three meter events wrong, and reports it; what was wrong is mended since."""
+    world.stripe.reject_next(3, "meter_event_customer_not_found")
+    run(world, SYNC)
+    world.stripe_clock.advance(60)
+    assert len(world.stripe.rejected_later()) == 3
+
+
 def old_ledger(world):
     """The ledger is of the first schema, and owes a customer 2.5 credits."""
     script = resources.files("tallymark.ledger").joinpath("migrations", "0001_first.sqlite.sql").read_text()
@@ -159,6 +175,13 @@ BEGINS_AND_ENDS = (Step.MIGRATE, Step.START_RUN, Step.FINISH_RUN)
 SENDS = (Step.GATHER, Step.CLAIM, Step.SETTLE, Step.STRIPE_SEND)
 MARKS = (Step.SETTLE_MARKS, Step.LANGFUSE_WRITE)
 STAGES = (Step.STAGE, Step.DECIDE_STAGED)
+
+# Stripe forgets identifiers at once, and its sums are never late.
+NO_PROMISE = {
+    "tallymark.ledger.sending.STRIPE_PROMISE_US": 0,
+    "tallymark.ledger.sending.STRIPE_PROMISE_MARGIN_US": 0,
+    "tallymark.core.doubt.SUMMARY_MARGIN_US": 0,
+}
 
 SCENARIOS = (
     Scenario(
@@ -197,5 +220,18 @@ SCENARIOS = (
     Scenario("after a refusal", (Step.REOPEN_REJECTED, *SENDS), before=refused),
     Scenario("Stripe counts and fails", (Step.STRIPE_SEND, Step.SETTLE), before=counted_and_broken),
     Scenario("Stripe fails", (Step.STRIPE_SEND, Step.SETTLE), before=broken),
+    Scenario(
+        "past Stripe's promise",
+        (*SENDS, *MARKS),
+        often=(Step.SETTLE_DOUBTS,),
+        before=unanswered,
+        constants=NO_PROMISE,
+    ),
+    Scenario(
+        "Stripe rejects later",
+        (Step.PUT_NOTIFICATIONS, Step.APPLY_REPORT, Step.CLOSE_REPORTS, Step.REISSUE, *SENDS, *MARKS),
+        before=rejected,
+        constants={"tallymark.flows.reports.POLL_EVERY_US": 0},
+    ),
     Scenario("old ledger", (Step.MIGRATE, Step.GATHER), before=old_ledger, databases=("sqlite",)),
 )

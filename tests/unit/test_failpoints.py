@@ -30,6 +30,11 @@ PLACES = {
     Step.CLAIM: {"ledger.ledger.Ledger.claim"},
     Step.SETTLE: {"ledger.ledger.Ledger.settle"},
     Step.REOPEN_REJECTED: {"ledger.ledger.Ledger.reopen_rejected"},
+    Step.SETTLE_DOUBTS: {"ledger.doubts.settle_window"},
+    Step.PUT_NOTIFICATIONS: {"ledger.reports.put_notifications"},
+    Step.APPLY_REPORT: {"ledger.reports.apply_report"},
+    Step.CLOSE_REPORTS: {"ledger.reports.close_reports"},
+    Step.REISSUE: {"ledger.reports.offer_again", "ledger.reports.reissue"},
     Step.SETTLE_MARKS: {"ledger.ledger.Ledger.settle_marks"},
     Step.BACK_UP: {"ledger.backups._publish"},
     Step.RESTORE: {"ledger.backups.fill", "ledger.backups._copy_to_file"},
@@ -37,7 +42,7 @@ PLACES = {
     Step.LANGFUSE_READ: {"remote.langfuse.LangfuseClient._once"},
     Step.LANGFUSE_WRITE: {"remote.langfuse.LangfuseClient._once"},
     Step.STRIPE_SEND: {"meter.stripe_events.StripeMeter.send"},
-    Step.STRIPE_READ: {"meter.stripe_events.StripeMeter._patiently"},
+    Step.STRIPE_READ: {"meter.stripe_events.StripeMeter.patiently"},
 }
 
 

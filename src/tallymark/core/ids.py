@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 
+_SENT = re.compile(r"([^.:]+)(?:\.([0-9]{1,9}))?(?::[0-9]{1,9})?")
 _SCORE_NAMESPACE = uuid.UUID("6e0f4a52-7f0d-5b1c-9f6e-2d0a7d8f4c11")
 
 
@@ -51,6 +53,15 @@ def idempotency_key(identifier: str, attempt: int) -> str:
     A stored 5xx would be replayed under the same key (facts/stripe.md section 6); the identifier is what dedupes.
     """
     return f"{identifier}:{attempt}"
+
+
+def issue_of(sent: str) -> tuple[str, int]:
+    """The meter event's id and the number of the issue, from an identifier or an idempotency key that Stripe got.
+
+    What neither function above has made names no meter event of ours, and is its own id.
+    """
+    found = _SENT.fullmatch(sent)
+    return (found[1], int(found[2] or 0)) if found else (sent, 0)
 
 
 def link(previous_digest: str, content: bytes) -> str:

@@ -12,8 +12,9 @@ import msgspec
 from ..clock import SystemClock
 from ..config import Config, ProjectConfig, require_stripe
 from ..core.clock import SECOND_US, Clock, from_datetime
-from ..errors import ConfigError, LedgerError, RemoteError, TallymarkError
+from ..errors import ConfigError, KeyRefused, LedgerError, RemoteError, TallymarkError
 from ..ledger.guard import using_ledger
+from ..meter.reports import new_notifications
 from ..meter.stripe_events import StripeMeter
 from ..remote.langfuse import LangfuseClient
 from ..source.probe import choose, probe, server_version
@@ -144,17 +145,27 @@ def _stripe(config: Config, clock: Clock) -> list[Finding]:
     except ConfigError as error:
         return [_problem("stripe", str(error))]
     meter = open_meter(config, clock)
-    return _attempt("stripe", lambda: _stripe_steps(config, meter))
+    return _attempt("stripe", lambda: _stripe_steps(config, meter, clock))
 
 
-def _stripe_steps(config: Config, meter: StripeMeter) -> Iterator[Finding]:
+def _stripe_steps(config: Config, meter: StripeMeter, clock: Clock) -> Iterator[Finding]:
     names = sorted({config.meter_event_name, *config.meters.values()})
     for name in names:
         meter.check([name], config.stripe_credits_meter_id)
         yield Finding("stripe", "ok", f"the meter of {name!r} is active, sums, and takes what tallymark sends")
     kind = "live: real customers are billed" if meter.key_kind == "live" else "test: nobody is billed"
     yield Finding("stripe", "ok", f"the key is of mode {kind}")
+    yield _reports(meter, clock)
     yield from _customers(config, meter)
+
+
+def _reports(meter: StripeMeter, clock: Clock) -> Finding:
+    """Whether Stripe's reports on usage that it took and did not count can be read."""
+    try:
+        next(new_notifications(meter, clock.now_us()), None)
+    except (KeyRefused, RemoteError) as error:
+        return Finding("stripe", "warning", f"usage that Stripe takes and does not count would not be noticed: {error}")
+    return Finding("stripe", "ok", "reports on usage that was not counted can be read")
 
 
 def _customers(config: Config, meter: StripeMeter) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import msgspec
 
 from ..core.clock import format_time
 from ..core.credits import format_micros
+from ..core.ids import sent_identifier
 from ..core.types import WHOLE_TRACE, Reason
 from ..errors import NotFound
 from ..ledger import Ledger
@@ -79,8 +80,10 @@ def _entry(ledger: Ledger, entry: Any) -> dict[str, Any]:
 
 def _meter_event(ledger: Ledger, entry: Any) -> dict[str, Any]:
     attempts = ledger.query("attempts_of", meter_event_id=entry["meter_event_id"])
+    decisions = ledger.query("decisions_on", subject=entry["meter_event_id"])
     return {
         "identifier": entry["meter_event_id"],
+        "sent_as": sent_identifier(entry["meter_event_id"], entry["reissue"]),
         "state": entry["state"],
         "credits": entry["credits"],
         "timestamp": format_time(entry["timestamp_s"] * 1_000_000),
@@ -88,6 +91,7 @@ def _meter_event(ledger: Ledger, entry: Any) -> dict[str, Any]:
         "carry_before": format_micros(entry["carry_before_micros"]),
         "carry_after": format_micros(entry["carry_after_micros"]),
         "attempts": [_attempt(attempt) for attempt in attempts],
+        "decisions": [_decision(decision) for decision in decisions],
     }
 
 
@@ -96,6 +100,16 @@ def _attempt(attempt: Any) -> dict[str, Any]:
         "sent_at": format_time(attempt["sent_at_us"]),
         "outcome": attempt["outcome"] or "no answer stored",
         "answer": attempt["answer"],
+    }
+
+
+def _decision(decision: Any) -> dict[str, Any]:
+    return {
+        "at": format_time(decision["at_us"]),
+        "who": decision["who"],
+        "verb": decision["verb"],
+        "why": decision["why"],
+        "evidence": msgspec.json.decode(decision["detail"]),
     }
 
 

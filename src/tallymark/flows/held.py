@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from ..core.clock import format_time
 from ..core.credits import format_micros
 from ..ledger import Ledger
@@ -14,18 +16,19 @@ REMEDIES = {
     "unrated": "mend the number in Langfuse or the rate card; then sync --full",
     "unpriced": "give its model a price in Langfuse or report the cost; then sync --full",
     "late_period": "its invoice is final; decide by hand",
-    "in_doubt": "compare the bucket with Stripe's event summaries",
+    "in_doubt": "the answer says what Stripe's sums left open; compare its bucket with them, and decide by hand",
 }
 
 
 def held(ledger: Ledger, reason: str | None, limit: int) -> dict[str, Any]:
-    """What is held by reason, with amounts and remedies, and meter events that are not settled."""
+    """What is held by reason, with amounts and remedies; meter events not settled, and reports not explained."""
     traces = ledger.query("list_held", reason=reason or "", limit=limit)
     meter_events = ledger.query("list_open_meter_events", limit=limit)
     return {
         "reasons": [_reason(row) for row in ledger.query("count_held")],
         "traces": [_trace(row) for row in traces],
         "meter_events": [_meter_event(row) for row in meter_events],
+        "reports": [_report(row) for row in ledger.query("list_reports", limit=limit)],
     }
 
 
@@ -58,6 +61,20 @@ def _meter_event(row: Any) -> dict[str, Any]:
         "bucket": format_time(row["bucket_start_us"]),
         "credits": row["credits"],
         "state": row["state"],
+        "reason": row["reason"],
         "attempts": row["attempt"],
         "answer": row["answer"],
+    }
+
+
+def _report(row: Any) -> dict[str, Any]:
+    errors = msgspec.json.decode(row["body"]).get("report", {}).get("errors", [])
+    return {
+        "notification": row["notification_id"],
+        "time": format_time(row["created_at_us"]),
+        "meter": row["object_id"],
+        "codes": [error["code"] for error in errors],
+        "state": row["state"],
+        "reported": row["reported"],
+        "matched": row["matched"],
     }

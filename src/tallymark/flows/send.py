@@ -37,10 +37,12 @@ class Meter(Protocol):
 
 @dataclass(slots=True)
 class Sent:
-    """How the meter answered in this run."""
+    """How the meter answered in this run; `settled` and `reported` count meter events that an answer of another kind
+    moved: a window's value, or a report that they were not counted."""
 
     answers: Counter[Answer] = field(default_factory=Counter)
-    in_doubt: int = 0
+    settled: int = 0
+    reported: int = 0
 
 
 def send(ledger: Ledger, meter: Meter, run: RunRef, clock: Clock, progress: Progress) -> Sent:
@@ -52,7 +54,6 @@ def send(ledger: Ledger, meter: Meter, run: RunRef, clock: Clock, progress: Prog
     total = sum(ledger.open_meter_events().values())
     with ThreadPoolExecutor(SEND_THREADS, thread_name_prefix="send") as threads:
         _send_open(ledger, meter, clock, threads, sent, progress, total)
-    sent.in_doubt = ledger.open_meter_events().get("in_doubt", 0)
     return sent
 
 

@@ -20,12 +20,21 @@ class Failure(msgspec.Struct):
 
 
 class MeterEvents(msgspec.Struct):
-    """How the meter answered."""
+    """How the meter answered, what is rejected or in doubt at the end, what was settled or reported meanwhile, and how
+    many reports are not explained."""
 
     accepted: int = 0
     duplicate: int = 0
     rejected: int = 0
     in_doubt: int = 0
+    settled: int = 0
+    reported: int = 0
+    open_reports: int = 0
+
+    @property
+    def unsettled(self) -> int:
+        """How much is not where it is going to be when a run has ended."""
+        return self.rejected + self.in_doubt + self.open_reports
 
 
 class MarkCounts(msgspec.Struct):
@@ -94,7 +103,7 @@ class SyncSummary(msgspec.Struct):
     @property
     def exit_status(self) -> int:
         """0 if all is done, 1 if something failed or is held."""
-        return 1 if self.failed or self.marks.failed or sum(self.held.values()) else 0
+        return 1 if self.failed or self.marks.failed or sum(self.held.values()) or self.meter_events.unsettled else 0
 
     def encode(self) -> bytes:
         """The object as JSON."""

@@ -15,15 +15,19 @@ from ..core.ids import digest
 from ..core.states import Answer
 from ..core.types import Reason
 from ..errors import NotFound, WrongMode
+from ..ledger import Ledger
 from ..ledger.ledger import Coverage
+from ..ledger.reports import unexplained_reports
 from ..ledger.rows import RunRef
 from ..rating.cards import card_text
 from .collect import Collected, Range, log_unknown_marks, range_of, remember_projects
 from .decide import Decider
+from .doubt import settle_doubts
 from .mark import Marked, mark
 from .progress import Progress, quiet
 from .ranges import check_range
 from .read import Chosen, choose_generation, choose_known, collect_span, collect_trace, style_of
+from .reports import take_reports
 from .send import Sent, send
 from .stations import Project, Stations, open_stations
 from .summary import FAILURES_MAX, Failure, MarkCounts, MeterEvents, Requests, SyncSummary
@@ -71,6 +75,7 @@ def sync(
 def _run(stations: Stations, request: Request, dry_run: bool, progress: Progress) -> SyncSummary:
     check_meter(stations)
     run = start_run(stations, "sync")
+    reported = take_reports(stations, run)
     spans = {project.source_key: _span(stations, project, request, run.now_us) for project in stations.projects}
     chosen = {project.source_key: choose_generation(stations, project) for project in stations.projects}
     read = [
@@ -80,7 +85,8 @@ def _run(stations: Stations, request: Request, dry_run: bool, progress: Progress
     collected = [each for _, each in read]
     summary = _first_summary(run, spans, [through for through, _ in read], dry_run)
     _require_found(request, collected)
-    sent = send(stations.ledger, stations.meter, run, stations.clock, progress)
+    sent = _send(stations, run, progress)
+    sent.reported += reported
     marked = [mark_project(stations, project, progress) for project in stations.projects]
     _fill(summary, stations, run, collected, sent, marked)
     stations.ledger.finish_run(run.run_id, summary.encode(), stations.clock.now_us())
@@ -88,6 +94,17 @@ def _run(stations: Stations, request: Request, dry_run: bool, progress: Progress
     _log_untagged(summary)
     _log_filtered(summary)
     return summary
+
+
+def _send(stations: Stations, run: RunRef, progress: Progress) -> Sent:
+    """Send what is owed, and settle what is in doubt; what turns out not to have been counted is sent at once."""
+    sent = send(stations.ledger, stations.meter, run, stations.clock, progress)
+    settled = settle_doubts(stations)
+    if settled.not_sent:
+        sent.answers += send(stations.ledger, stations.meter, run, stations.clock, progress).answers
+    sent.settled = settled.accepted + settled.not_sent
+    sent.reported = settled.taken_back
+    return sent
 
 
 def _require_found(request: Request, collected: Sequence[Collected]) -> None:
@@ -268,12 +285,23 @@ def _fill(
     summary.untagged = sum(each.untagged for each in collected)
     summary.adopted = sum(each.adopted for each in collected)
     summary.credits = format_micros(sum(each.credits_micros for each in collected))
-    rejected = ledger.open_meter_events().get("rejected", 0)
-    answers = sent.answers
-    summary.meter_events = MeterEvents(answers[Answer.ACCEPTED], answers[Answer.DUPLICATE], rejected, sent.in_doubt)
+    summary.meter_events = _meter_events(sent, ledger)
     summary.marks = MarkCounts(sum(each.written for each in marked), sum(each.failed for each in marked))
     summary.requests = Requests(**stations.requests)
     summary.seconds = (stations.clock.now_us() - run.now_us) / SECOND_US
+
+
+def _meter_events(sent: Sent, ledger: Ledger) -> MeterEvents:
+    open_now = ledger.open_meter_events()
+    return MeterEvents(
+        accepted=sent.answers[Answer.ACCEPTED],
+        duplicate=sent.answers[Answer.DUPLICATE],
+        rejected=open_now.get("rejected", 0),
+        in_doubt=open_now.get("in_doubt", 0),
+        settled=sent.settled,
+        reported=sent.reported,
+        open_reports=unexplained_reports(ledger),
+    )
 
 
 def _log_untagged(summary: SyncSummary) -> None:

@@ -151,6 +151,16 @@ class PutDecision(NamedTuple):
     digest: str
 
 
+class PutNotification(NamedTuple):
+    """That Stripe has something to report."""
+
+    notification_id: str
+    type: str
+    object_id: str
+    created_at_us: int
+    received_at_us: int
+
+
 class TraceRef(NamedTuple):
     """Names a trace."""
 

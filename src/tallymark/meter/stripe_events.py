@@ -68,7 +68,7 @@ class StripeMeter:
         self._clock = clock
         self.requests = 0
         # No retries inside: a repeated send is the ledger's decision, and a stored attempt of its own.
-        self._client = stripe.StripeClient(
+        self.client = stripe.StripeClient(
             secret_key,
             base_addresses={"api": api_base} if api_base else {},
             http_client=stripe.RequestsClient(timeout=TIMEOUT_SECONDS),
@@ -86,7 +86,7 @@ class StripeMeter:
         return MeterOutcome(Answer.ACCEPTED, "taken")
 
     def _create(self, claim: Claim) -> None:
-        self._client.v1.billing.meter_events.create(
+        self.client.v1.billing.meter_events.create(
             {
                 "event_name": claim.meter,
                 "identifier": claim.identifier,
@@ -111,20 +111,21 @@ class StripeMeter:
 
     def meters(self) -> list[dict[str, Any]]:
         """All meters of the account: id, event_name, status, payload keys."""
-        return self._patiently(self._list_meters)
+        return self.patiently(self._list_meters)
 
     def _list_meters(self) -> list[dict[str, Any]]:
-        page = self._client.v1.billing.meters.list({"limit": 100})
+        page = self.client.v1.billing.meters.list({"limit": 100})
         return [_meter_of(meter) for meter in page.auto_paging_iter()]
 
-    def _patiently(self, ask: Callable[[], T]) -> T:
+    def patiently(self, ask: Callable[[], T]) -> T:
         """Ask a reading question a few times before giving up. Raises KeyRefused, Unreachable or Unavailable."""
         for attempt in range(1, READ_ATTEMPTS_MAX + 1):
             try:
                 return self._once(Step.STRIPE_READ, ask)
             except (stripe.AuthenticationError, stripe.PermissionError) as error:
                 raise _key_refused(error) from error
-            except (stripe.StripeError, OSError, ValueError) as error:
+            # The last two: an answer of another shape lacks what every object of Stripe's has.
+            except (stripe.StripeError, OSError, ValueError, AttributeError, TypeError) as error:
                 if attempt == READ_ATTEMPTS_MAX or isinstance(error, stripe.InvalidRequestError):
                     raise _unavailable(error) from error
                 self._clock.sleep(0.2 * 2**attempt)
@@ -132,11 +133,11 @@ class StripeMeter:
 
     def has_customer(self, customer_id: str) -> bool:
         """Whether the account has this customer, not deleted."""
-        return self._patiently(lambda: self._find_customer(customer_id))
+        return self.patiently(lambda: self._find_customer(customer_id))
 
     def _find_customer(self, customer_id: str) -> bool:
         try:
-            customer = self._client.v1.customers.retrieve(customer_id)
+            customer = self.client.v1.customers.retrieve(customer_id)
         except stripe.InvalidRequestError:
             return False
         return not getattr(customer, "deleted", False)
@@ -190,7 +191,7 @@ def _retry_after_seconds(error: Exception) -> float | None:
 def _key_refused(error: stripe.StripeError) -> KeyRefused:
     return KeyRefused(
         f"Stripe refused the key ({error.http_status}). Check BILLING_STRIPE_SECRET_KEY (or STRIPE_SECRET_KEY); "
-        "a restricted key needs write access to meter events and read access to meters."
+        "a restricted key needs write access to meter events and read access to meters, customers and events."
     )
 
 

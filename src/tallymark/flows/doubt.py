@@ -1,0 +1,83 @@
+"""Doubt: meter events whose answers are missing are settled by what Stripe says that their windows are worth.
+
+What certainly was not counted is sent by the next claim, under the identifier that it has.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+
+from ..core.clock import HOUR_US, MINUTE_US, SECOND_US, Clock
+from ..core.doubt import NO_CUSTOMER, NOTHING, Value, Window, spans_of, total, windows_of
+from ..errors import KeyRefused, NotFound, RemoteError
+from ..ledger import Ledger
+from ..ledger.doubts import Asked, Place, Settled, is_quiet, questions, settle_window
+from ..ledger.reports import close_reports
+from ..meter.stripe_events import StripeMeter
+from ..meter.summaries import Grouping, summaries
+from .stations import Stations
+
+log = logging.getLogger("tallymark")
+# Requests for summaries in one run, about; Stripe allows at least 10,000 reads a month (facts/stripe.md section 4).
+READS_MAX = 100
+WIDTHS: tuple[tuple[int, Grouping | None], ...] = ((HOUR_US // SECOND_US, "hour"), (MINUTE_US // SECOND_US, None))
+
+
+def settle_doubts(stations: Stations) -> Settled:
+    """Ask about windows with meter events in doubt, or under suspicion, and settle what allows one answer only.
+
+    First by the hour, a page of a hundred hours at a time; what that leaves open by the minute. A dry run asks nothing.
+    Where Stripe cannot be asked, that is logged, and all stays as it is.
+    """
+    settled = Settled()
+    places = questions(stations.ledger, stations.clock.now_us())
+    if stations.stripe is None or not places:
+        return settled
+    try:
+        _settle(_Asking(stations.ledger, stations.stripe, stations.clock), places, settled)
+    except (RemoteError, KeyRefused) as error:
+        log.warning("meter events in doubt could not be compared with Stripe: %s", error)
+    return settled
+
+
+def _settle(asking: _Asking, places: Sequence[Place], settled: Settled) -> None:
+    for width_s, grouping in WIDTHS:
+        for asked in asking.ask(windows_of(places, width_s), grouping):
+            settle_window(asking.ledger, asked, settled)
+        places, settled.left = settled.left, []
+    close_reports(asking.ledger, asking.clock.now_us())
+
+
+class _Asking:
+    """Asks Stripe about windows, within a number of requests."""
+
+    def __init__(self, ledger: Ledger, stripe: StripeMeter, clock: Clock) -> None:
+        self.ledger, self.clock = ledger, clock
+        self._stripe, self._requests_before = stripe, stripe.requests
+        self._meter_ids: dict[str, list[str]] = {}
+        for meter in stripe.meters():
+            self._meter_ids.setdefault(meter["event_name"], []).append(meter["id"])
+
+    def ask(self, windows: Sequence[Window], grouping: Grouping | None) -> Iterator[Asked]:
+        """What Stripe says of each window that is quiet, as long as requests are left."""
+        quiet = [window for window in windows if is_quiet(self.ledger, window, self.clock.now_us())]
+        for span in spans_of(quiet) if grouping else [[window] for window in quiet]:
+            if self._stripe.requests - self._requests_before >= READS_MAX:
+                log.info("%d requests for summaries were made; the next run goes on with what is in doubt", READS_MAX)
+                return
+            asked_at_us = self.clock.now_us()
+            values = self._values(span, grouping)
+            yield from (Asked(window, values[window], asked_at_us, last=grouping is None) for window in span)
+
+    def _values(self, span: Sequence[Window], grouping: Grouping | None) -> dict[Window, Value]:
+        """The values of windows of one customer and meter. An event name may have had several meters in its time."""
+        first, last = span[0], span[-1]
+        try:
+            found = [
+                summaries(self._stripe, meter_id, first.customer_id, first.start_s, last.end_s, grouping)
+                for meter_id in self._meter_ids.get(first.meter, ())
+            ]
+        except NotFound:
+            return dict.fromkeys(span, NO_CUSTOMER)
+        return {window: total(values.get(window.start_s, NOTHING) for values in found) for window in span}

@@ -1,0 +1,165 @@
+"""Meter events whose answers are missing, settled by what Stripe says that their windows are worth.
+
+Those in doubt are, and those that were accepted and that an open report may mean without naming them
+(ledger/reports.py). What the numbers leave open stays as it is, with the evidence.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from ..core.clock import DAY_US, SECOND_US, format_time
+from ..core.credits import MICROS_PER_CREDIT
+from ..core.doubt import ASK_AGAIN_US, COUNTED, Judgement, Member, Value, Verdict, Window, judge, quiet_from_us
+from ..core.states import State
+from ..failpoints import Step
+from .corrections import Decided, put_decision_txn
+from .database import Database, Row
+from .ledger import Ledger
+from .reports import OpenReport, open_reports, suspects, take_unnamed_txn
+
+QUESTIONS_MAX = 1000
+# A window may hold thousands of meter events, and each that is settled keeps its evidence.
+EVIDENCE_MEMBERS_MAX = 20
+Place = tuple[str, str, int]
+"""Customer, meter and timestamp (unix seconds) of a meter event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A window, and what Stripe said of it at a moment. `last`: no smaller window is asked about after this one."""
+
+    window: Window
+    value: Value
+    at_us: int
+    last: bool
+
+
+@dataclass(slots=True)
+class Settled:
+    """How many meter events were found accepted, not sent, or taken back; and where lie those that are left open."""
+
+    accepted: int = 0
+    not_sent: int = 0
+    taken_back: int = 0
+    left: list[Place] = field(default_factory=list)
+
+
+def questions(ledger: Ledger, now_us: int) -> list[Place]:
+    """Where meter events lie that are in doubt or under suspicion, and whose window may be asked about now."""
+    rows = list(ledger.query("in_doubt", now_us=now_us, limit=QUESTIONS_MAX))
+    rows += [row for row in suspects(ledger, now_us) if _may_be_asked(row, now_us)]
+    return [(row["customer_id"], row["meter"], row["timestamp_s"]) for row in rows]
+
+
+def _may_be_asked(row: Row, now_us: int) -> bool:
+    return bool(row["state"] == State.ACCEPTED and row["next_attempt_at_us"] <= now_us)
+
+
+def is_quiet(ledger: Ledger, window: Window, now_us: int) -> bool:
+    """Whether all that happened in a window is old enough to show in what Stripe says of it."""
+    reports = open_reports(ledger, now_us)
+    return quiet_from_us([_member(row, reports) for row in ledger.query("in_window", **_place(window))]) <= now_us
+
+
+def settle_window(ledger: Ledger, asked: Asked, settled: Settled) -> None:
+    """Settle what the value of a window decides, and count it; nothing if something happened in it meanwhile."""
+    with ledger.transaction(Step.SETTLE_DOUBTS) as db:
+        reports = open_reports(db, asked.at_us)
+        rows = {row["meter_event_id"]: row for row in db.rows("in_window", **_place(asked.window))}
+        members = {name: _member(row, reports) for name, row in rows.items()}
+        if quiet_from_us(members.values()) > asked.at_us:
+            return
+        judgement = judge(asked.value, list(members.values()))
+        evidence = _evidence(asked, judgement)
+        for name, verdict in judgement.verdicts.items():
+            if members[name].is_asked:
+                why = f"{verdict}: {judgement.why}"
+                amount_micros = rows[name]["credits"] * MICROS_PER_CREDIT
+                decided = Decided("tallymark", "settle", "meter_event", name, amount_micros, why, evidence)
+                _apply_txn(db, asked, rows[name], verdict, decided, settled)
+
+
+def _apply_txn(db: Database, asked: Asked, row: Row, verdict: Verdict, decided: Decided, settled: Settled) -> None:
+    in_doubt = row["state"] == State.IN_DOUBT
+    if verdict is Verdict.COUNTED and in_doubt:
+        _settle_doubt_txn(db, asked.at_us, State.ACCEPTED, COUNTED, decided)
+        db.write("owe_marks", meter_event_id=decided.subject)
+        settled.accepted += 1
+    elif verdict is Verdict.COUNTED:
+        db.write("confirm", meter_event_id=decided.subject)
+    elif verdict is Verdict.NOT_COUNTED and (report := _report_on(db, asked.at_us, row)):
+        settled.taken_back += take_unnamed_txn(db, report, decided, asked.at_us)
+    elif verdict is Verdict.NOT_COUNTED and in_doubt:
+        _settle_doubt_txn(db, asked.at_us, State.PENDING, "", decided)
+        settled.not_sent += 1
+    elif asked.last:
+        _leave_open_txn(db, asked.at_us, row, decided)
+    else:
+        settled.left.append((asked.window.customer_id, asked.window.meter, row["timestamp_s"]))
+
+
+def _settle_doubt_txn(db: Database, now_us: int, state: State, reason: str, decided: Decided) -> None:
+    put_decision_txn(db, now_us, decided)
+    values = {"state": state, "reason": reason, "answer": decided.why, "now_us": now_us}
+    db.write("settle_doubt", meter_event_id=decided.subject, **values)
+
+
+def _leave_open_txn(db: Database, now_us: int, row: Row, decided: Decided) -> None:
+    """The same evidence is kept once, however often it is found."""
+    if row["state"] == State.IN_DOUBT and row["answer"] != decided.why:
+        put_decision_txn(db, now_us, replace(decided, verb="ask"))
+    again_at_us = now_us + ASK_AGAIN_US
+    db.write("leave_open", meter_event_id=decided.subject, again_at_us=again_at_us, answer=decided.why)
+
+
+def _report_on(db: Database, now_us: int, row: Row) -> OpenReport | None:
+    """An open report that may mean a meter event, if there is one."""
+    return next((report for report in open_reports(db, now_us) if _is_meant(row, report)), None)
+
+
+def _is_meant(row: Row, report: OpenReport) -> bool:
+    last_us = max(row["last_sent_us"], row["answered_at_us"] or 0)
+    return report.stored.report.meter in ("", row["meter"]) and (
+        row["first_sent_us"] <= report.to_us and last_us >= report.from_us
+    )
+
+
+def _member(row: Row, reports: Sequence[OpenReport]) -> Member:
+    accepted = row["state"] == State.ACCEPTED and row["reason"] != COUNTED
+    return Member(
+        row["meter_event_id"],
+        row["state"],
+        row["credits"],
+        max(row["last_sent_us"] or 0, row["answered_at_us"] or 0, row["reported_at_us"] or 0),
+        unanswered=row["unanswered_since_us"] is not None,
+        suspected=accepted and any(_is_meant(row, report) for report in reports),
+        reported=row["reported_at_us"] is not None,
+    )
+
+
+def _place(window: Window) -> dict[str, Any]:
+    """A window as parameters; a bucket is at most a day long and holds the timestamps of its meter events."""
+    start_us, end_us = window.start_s * SECOND_US, window.end_s * SECOND_US
+    return {**window._asdict(), "buckets_from_us": start_us - DAY_US, "buckets_to_us": end_us}
+
+
+def _evidence(asked: Asked, judgement: Judgement) -> str:
+    window = asked.window
+    unknown = itertools.islice(judgement.unknown.items(), EVIDENCE_MEMBERS_MAX)
+    evidence = {
+        "customer": window.customer_id,
+        "meter": window.meter,
+        "window": [format_time(window.start_s * SECOND_US), format_time(window.end_s * SECOND_US)],
+        "asked_at": format_time(asked.at_us),
+        "stripe": asked.value.said,
+        "accepted": judgement.accepted,
+        "unknown": [{"identifier": name, "credits": credits} for name, credits in unknown],
+        "unknown_in_all": len(judgement.unknown),
+    }
+    return msgspec.json.encode(evidence).decode()

@@ -1,0 +1,163 @@
+"""Stripe's reports of meter events that it took and did not count: webhooks, and the v2 core events to poll.
+
+A notification names its report only; the report is fetched. Facts: facts/stripe.md section 2.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from ..core.clock import MINUTE_US, SECOND_US, format_time, parse_time
+from ..core.reports import REPORT_TYPES, UNKNOWN_CODE, ErrorReport, Notification, ReportedError, Sample
+from ..errors import NotificationRefused
+from .stripe_events import DETAIL_LENGTH_MAX, StripeMeter
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import stripe
+
+PAGE_ROWS = 100
+# Stripe's own tolerance; the SDK checks it by the machine's clock, and only backwards.
+SIGNATURE_AGE_MAX_US = 5 * MINUTE_US
+_SIGNED_AT = re.compile(r"(?:^|,)t=([0-9]{1,12})(?:,|$)")
+
+
+class _Related(msgspec.Struct):
+    id: str
+
+
+class _Kind(msgspec.Struct):
+    type: str
+
+
+class _Thin(msgspec.Struct):
+    id: str
+    type: str
+    created: str
+    related_object: _Related | None = None
+
+
+class _Request(msgspec.Struct):
+    identifier: str | None = None
+    idempotency_key: str | None = None
+
+
+class _Sample(msgspec.Struct):
+    request: _Request
+    error_message: str = ""
+
+
+class _Error(msgspec.Struct):
+    code: str
+    error_count: int = 0
+    sample_errors: list[_Sample] = []
+
+
+class _Reason(msgspec.Struct):
+    error_count: int = 0
+    error_types: list[_Error] = []
+
+
+class _Data(msgspec.Struct):
+    validation_start: str
+    validation_end: str
+    reason: _Reason
+
+
+def read_notification(body: bytes, signature: str | None, secret: str, now_us: int) -> Notification | None:
+    """What a webhook's raw body and its header Stripe-Signature tell; None for a type that is no report.
+
+    Raises NotificationRefused if Stripe did not sign it with this secret within five minutes of now.
+    """
+    try:
+        stripe.WebhookSignature.verify_header(body, signature, secret, tolerance=None)
+        signed_at = _SIGNED_AT.search(signature or "")
+        if signed_at is None or abs(int(signed_at[1]) * SECOND_US - now_us) > SIGNATURE_AGE_MAX_US:
+            raise NotificationRefused("the webhook was signed too long ago, or this machine's clock is wrong (NTP).")
+        is_report = msgspec.json.decode(body, type=_Kind).type in REPORT_TYPES
+        return _notification(msgspec.json.decode(body, type=_Thin)) if is_report else None
+    except stripe.SignatureVerificationError as error:
+        raise NotificationRefused(
+            "the webhook's signature is missing or wrong; check BILLING_STRIPE_WEBHOOK_SECRET, "
+            "and pass the body as it came."
+        ) from error
+    except ValueError as error:
+        raise NotificationRefused("the webhook's body is not what Stripe sends.") from error
+
+
+def new_notifications(meter: StripeMeter, since_us: int) -> Iterator[Notification]:
+    """All reports since a moment, the newest first. Raises KeyRefused, Unreachable or Unavailable."""
+    next_page: str | None = ""
+    while next_page is not None:
+        notifications, next_page = meter.patiently(partial(_page, meter, since_us, next_page))
+        yield from notifications
+
+
+def _page(meter: StripeMeter, since_us: int, next_page: str) -> tuple[list[Notification], str | None]:
+    """One page, and the address of the next one."""
+    client = meter.client
+    if next_page:
+        page: Any = client.deserialize(client.raw_request("get", next_page), api_mode="V2")
+    else:
+        page = client.v2.core.events.list(
+            {"types": list(REPORT_TYPES), "created": {"gt": format_time(since_us)}, "limit": PAGE_ROWS}
+        )
+    return [_notification(msgspec.convert(event.to_dict(), _Thin)) for event in page.data], page.next_page_url
+
+
+def fetch_report(meter: StripeMeter, notification: Notification, event_names: Mapping[str, str]) -> ErrorReport:
+    """What a notification reports. `event_names` are those of the account's meters, by id.
+
+    A report that Stripe no longer has, or that is not as documented, speaks of one meter event and names none.
+    Raises KeyRefused, Unreachable or Unavailable.
+    """
+    content = meter.patiently(partial(_fetch, meter, notification.notification_id))
+    try:
+        data = msgspec.convert(content, _Data)
+        start_us, end_us, errors = parse_time(data.validation_start), parse_time(data.validation_end), _errors(data)
+    except ValueError:
+        start_us, end_us = notification.created_us, notification.created_us
+        errors = (ReportedError(UNKNOWN_CODE, 1, ()),)
+    meter_id = notification.meter_id
+    name = event_names.get(meter_id, "")
+    return ErrorReport(notification.notification_id, notification.type, meter_id, name, start_us, end_us, errors)
+
+
+def _fetch(meter: StripeMeter, notification_id: str) -> Any:
+    """The data of a report as plain values; None if Stripe does not have it any more."""
+    try:
+        return meter.client.v2.core.events.retrieve(notification_id).to_dict().get("data")
+    except stripe.InvalidRequestError as error:
+        if error.http_status == 404:
+            return None
+        raise
+
+
+def _errors(data: _Data) -> tuple[ReportedError, ...]:
+    """The errors of a report; where its count is larger than theirs, the difference has no known code."""
+    errors = tuple(
+        ReportedError(error.code, max(error.error_count, len(error.sample_errors)), _samples(error))
+        for error in data.reason.error_types
+    )
+    rest = data.reason.error_count - sum(error.count for error in errors)
+    return (*errors, ReportedError(UNKNOWN_CODE, rest, ())) if rest > 0 else errors
+
+
+def _samples(error: _Error) -> tuple[Sample, ...]:
+    return tuple(
+        Sample(one.request.identifier or one.request.idempotency_key or "", one.error_message[:DETAIL_LENGTH_MAX])
+        for one in error.sample_errors
+    )
+
+
+def _notification(thin: _Thin) -> Notification:
+    """Raises ValueError for a time that is none."""
+    return Notification(
+        thin.id, thin.type, parse_time(thin.created), thin.related_object.id if thin.related_object else ""
+    )
