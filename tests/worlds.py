@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tallymark.clock import SystemClock
+from tallymark.sandbox.clock import OffsetClock
 from tallymark.sandbox.http import serve
 from tallymark.sandbox.langfuse import DEFAULT_PROJECT, SandboxLangfuse
 from tallymark.sandbox.story import Expected, StoryTrace, expect, tell
@@ -112,6 +113,7 @@ class World:
     folder: Path
     langfuse: SandboxLangfuse
     stripe: SandboxStripe
+    stripe_clock: OffsetClock
     settings: dict[str, str]
     told: list[StoryTrace] = field(default_factory=list)
     # The default look-back is 7 days, so the story's traces of 36 days ago are never read.
@@ -177,13 +179,27 @@ class World:
 
 @contextlib.contextmanager
 def open_world(
-    folder, *, traces=0, langfuse=None, stripe=None, langfuse_faults=None, stripe_faults=None, keys=DEFAULT_PROJECT
+    folder,
+    *,
+    traces=0,
+    langfuse=None,
+    stripe=None,
+    langfuse_faults=None,
+    stripe_faults=None,
+    keys=DEFAULT_PROJECT,
+    ledger_url=None,
 ) -> Iterator[World]:
-    """Serve the sandboxes (with a meter "credits") through faults, if given, and fill them with a story."""
+    """Serve the sandboxes (with a meter "credits") through faults, if given, and fill them with a story.
+
+    The clock of a Stripe that is not given can be moved on: what takes time there need not be waited for.
+
+    The ledger is a file in the folder if no other is named.
+    """
     clock = SystemClock()
+    stripe_clock = OffsetClock(clock)
     langfuse = langfuse or SandboxLangfuse(clock=clock)
     if stripe is None:
-        stripe = SandboxStripe(clock=clock)
+        stripe = SandboxStripe(clock=stripe_clock)
         stripe.add_meter("credits")
     with serve(langfuse, faults=langfuse_faults) as source, serve(stripe, faults=stripe_faults) as meter:
         settings = {
@@ -193,9 +209,9 @@ def open_world(
             "STRIPE_API_BASE": meter.url,
             "BILLING_STRIPE_SECRET_KEY": "sk_test_sandbox",
             "BILLING_STRIPE_REQUESTS_PER_SECOND": "1000",
-            "BILLING_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
+            "BILLING_LEDGER_URL": ledger_url or f"sqlite:///{folder / 'ledger.sqlite3'}",
         }
-        world = World(folder, langfuse, stripe, settings)
+        world = World(folder, langfuse, stripe, stripe_clock, settings)
         world.write_story(traces)
         try:
             yield world

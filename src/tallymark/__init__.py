@@ -21,15 +21,19 @@ _HOMES = {
     "TallymarkError": "tallymark.errors",
     "backfill": "tallymark.flows.backfill",
     "check_rates": "tallymark.api",
+    "backup_ledger": "tallymark.api",
     "doctor": "tallymark.flows.doctor",
     "explain": "tallymark.api",
+    "export_ledger": "tallymark.api",
     "held": "tallymark.api",
     "load_config": "tallymark.api",
     "receive_stripe_report": "tallymark.api",
     "show_rates": "tallymark.api",
     "simulate_rates": "tallymark.api",
+    "restore_ledger": "tallymark.api",
     "sync": "tallymark.flows.sync",
     "usage": "tallymark.api",
+    "verify_ledger": "tallymark.api",
 }
 __all__ = [
     "BackfillSummary",
@@ -38,28 +42,36 @@ __all__ = [
     "TallymarkError",
     "__version__",
     "backfill",
+    "backup_ledger",
     "check_rates",
     "doctor",
     "explain",
+    "export_ledger",
     "held",
     "load_config",
     "receive_stripe_report",
+    "restore_ledger",
     "show_rates",
     "simulate_rates",
     "sync",
     "usage",
+    "verify_ledger",
 ]
 
 if TYPE_CHECKING:
     from .api import (
+        backup_ledger,
         check_rates,
         explain,
+        export_ledger,
         held,
         load_config,
         receive_stripe_report,
+        restore_ledger,
         show_rates,
         simulate_rates,
         usage,
+        verify_ledger,
     )
     from .config import Config
     from .errors import TallymarkError

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .clock import SystemClock
 from .config import Config, find_file, load, read_card
 from .core.clock import DAY_US
 from .errors import LedgerMissing
 from .flows.progress import Progress, quiet
-from .ledger import open_ledger
+from .ledger.guard import using_ledger
 from .rating.cards import RateCard
+
+if TYPE_CHECKING:
+    from .ledger.verify import Verified
 
 USAGE_DAYS = 30
 HELD_ROWS = 1000
@@ -28,7 +31,7 @@ def explain(config: Config, trace_id: str) -> dict[str, Any]:
     """How a trace became credits, in which meter event, with which answer, and its marks. Raises NotFound."""
     from .flows import explain as flow
 
-    with contextlib.closing(open_ledger(config.ledger_url, read_only=True)) as ledger:
+    with using_ledger(config.ledger_url, read_only=True) as ledger:
         return flow.explain(ledger, trace_id)
 
 
@@ -36,7 +39,7 @@ def held(config: Config, reason: str | None = None, limit: int = HELD_ROWS) -> d
     """What waits for a person, by reason, with amounts and remedies."""
     from .flows import held as flow
 
-    with contextlib.closing(open_ledger(config.ledger_url, read_only=True)) as ledger:
+    with using_ledger(config.ledger_url, read_only=True) as ledger:
         return flow.held(ledger, reason, limit)
 
 
@@ -63,7 +66,7 @@ def usage(
     from .flows import usage as flow
 
     since_us, until_us = _range(from_us, to_us)
-    with contextlib.closing(open_ledger(config.ledger_url, read_only=True)) as ledger:
+    with using_ledger(config.ledger_url, read_only=True) as ledger:
         return flow.usage(ledger, since_us, until_us, customer_id, by)
 
 
@@ -76,11 +79,10 @@ def check_rates(config: Config, card: Path | None = None) -> dict[str, Any]:
 
     checked, now_us = _card(config, card), SystemClock().now_us()
     try:
-        ledger = open_ledger(config.ledger_url, read_only=True)
+        with using_ledger(config.ledger_url, read_only=True) as ledger:
+            return flow.check(checked, ledger, now_us)
     except LedgerMissing:
         return flow.check(checked, None, now_us)
-    with contextlib.closing(ledger):
-        return flow.check(checked, ledger, now_us)
 
 
 def show_rates(config: Config, digest: str | None = None, at_us: int | None = None) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def show_rates(config: Config, digest: str | None = None, at_us: int | None = No
 
     if digest is None:
         return flow.describe(config.rate_card, at_us)
-    with contextlib.closing(open_ledger(config.ledger_url, read_only=True)) as ledger:
+    with using_ledger(config.ledger_url, read_only=True) as ledger:
         return flow.describe(flow.used_card(ledger, digest), at_us)
 
 
@@ -112,7 +114,7 @@ def simulate_rates(
     from .flows import simulate as flow
 
     simulated, (since_us, until_us) = _card(config, card), _range(from_us, to_us)
-    with contextlib.closing(open_ledger(config.ledger_url, read_only=True)) as ledger:
+    with using_ledger(config.ledger_url, read_only=True) as ledger:
         return flow.simulate(config, simulated, ledger, since_us, until_us, by, progress)
 
 
@@ -126,3 +128,49 @@ def _range(from_us: int | None, to_us: int | None) -> tuple[int, int]:
     check_range(from_us, to_us)
     until_us = to_us if to_us is not None else SystemClock().now_us()
     return from_us if from_us is not None else until_us - USAGE_DAYS * DAY_US, until_us
+
+
+def verify_ledger(
+    config: Config, *, expect: str | None = None, expect_decisions: str | None = None, progress: Progress = quiet
+) -> Verified:
+    """Recompute every digest and sum of the ledger. `expect` and `expect_decisions` are heads noted earlier."""
+    from .flows import proof
+    from .ledger.verify import Noted, parse_head
+
+    entries = parse_head(expect) if expect is not None else None
+    decisions = parse_head(expect_decisions) if expect_decisions is not None else None
+    return proof.verify_ledger(config.ledger_url, Noted(entries, decisions), progress)
+
+
+def backup_ledger(config: Config, file: Path, progress: Progress = quiet) -> Verified:
+    """Copy the ledger into a new file while others use it, and verify the copy."""
+    from .flows import proof
+
+    return proof.backup_ledger(config.ledger_url, file, progress)
+
+
+def restore_ledger(config: Config, file: Path, progress: Progress = quiet) -> Verified:
+    """Fill the empty ledger that the settings name with a backup, and verify both."""
+    from .flows import proof
+
+    return proof.restore_ledger(config.ledger_url, file, progress)
+
+
+def export_ledger(
+    config: Config,
+    folder: Path,
+    *,
+    form: str = "csv",
+    from_us: int | None = None,
+    until_us: int | None = None,
+    tables: Sequence[str] = (),
+    progress: Progress = quiet,
+) -> dict[str, Any]:
+    """Write tables of the ledger as "csv" or "parquet" into a new folder; what its manifest says."""
+    from .flows import export as flow
+    from .flows.ranges import check_range
+
+    check_range(from_us, until_us)
+    wanted = flow.Wanted(form, from_us, until_us, tables)
+    with using_ledger(config.ledger_url, read_only=True) as ledger:
+        return flow.export(ledger, folder, wanted, SystemClock(), progress)

@@ -14,6 +14,7 @@ import click
 from . import __version__
 from .commands.common import Moment, begin, common
 from .commands.held import held
+from .commands.ledger import ledger
 from .commands.rates import rates
 from .commands.reconcile import reconcile
 from .errors import TallymarkError
@@ -31,6 +32,7 @@ def cli() -> None:
 cli.add_command(held)
 cli.add_command(reconcile)
 cli.add_command(rates)
+cli.add_command(ledger)
 
 
 @cli.command()
@@ -101,22 +103,35 @@ def explain(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool,
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "csv"]),
+    type=click.Choice(["table", "csv", "parquet"]),
     default="table",
     show_default=True,
-    help="How rows are printed.",
+    help="How rows are written; Parquet needs --output and tallymark[bulk].",
 )
+@click.option("--output", type=click.Path(path_type=Path), help="Write rows, as CSV or Parquet, into this file.")
 def usage(
-    config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, by: str, form: str, **options: Any
+    config_file: Path | None,
+    verbose: bool,
+    quiet: bool,
+    as_json: bool,
+    by: str,
+    form: str,
+    output: Path | None,
+    **options: Any,
 ) -> None:
     """Credits, cost, revenue and margin by customer, day or model."""
+    if (form == "table" and output) or (form == "parquet" and not output):
+        raise click.UsageError("--format parquet needs --output FILE, and --output needs --format csv or parquet.")
     config = begin(config_file, verbose, quiet)
     from .api import usage as ask
     from .console import print_csv, print_json, print_table
-    from .flows.usage import COLUMNS
+    from .flows.usage import COLUMNS, write_usage
 
     rows = ask(config, by=by, **options)
-    if as_json:
+    if output:
+        write_usage(output, form, rows)
+        print_json({"written": str(output), "rows": len(rows)}) if as_json else click.echo(f"wrote {output}")
+    elif as_json:
         print_json({"by": by, "rows": rows})
     elif form == "csv":
         print_csv(rows, COLUMNS)

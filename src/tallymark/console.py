@@ -18,6 +18,9 @@ STAGES = {
     "send": "sending meter events",
     "mark": "writing marks",
     "simulate": "rating traces again",
+    "verify": "checking lines",
+    "copy": "copying rows",
+    "export": "writing rows",
 }
 PLAIN_LINE_SECONDS = 10.0
 

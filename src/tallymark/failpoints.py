@@ -32,10 +32,11 @@ class Step(StrEnum):
     PUT_NOTIFICATIONS = "put notifications"
     APPLY_REPORT = "apply report"
     CLOSE_REPORTS = "close reports"
-    POSTPONE = "postpone"
     REISSUE = "reissue"
     SETTLE_MARKS = "settle marks"
     TAG = "tag"
+    BACK_UP = "back up"
+    RESTORE = "restore"
     LANGFUSE_READ = "langfuse read"
     LANGFUSE_WRITE = "langfuse write"
     STRIPE_SEND = "stripe send"
@@ -43,7 +44,7 @@ class Step(StrEnum):
 
 
 class Side(StrEnum):
-    """On which side of a step."""
+    """On which side of a step. After a request means whatever was answered: an error, or nothing at all."""
 
     BEFORE = "before"
     AFTER = "after"

@@ -12,12 +12,12 @@ OBSERVATIONS = "/api/public/v2/observations"
 EMPTY = b'{"data":[],"meta":{}}'
 JSON = {"content-type": "application/json"}
 _KEYS = f"{DEFAULT_PROJECT.public_key}:{DEFAULT_PROJECT.secret_key}"
-_HEADERS = {**JSON, "authorization": "Basic " + base64.b64encode(_KEYS.encode()).decode()}
+HEADERS = {**JSON, "authorization": "Basic " + base64.b64encode(_KEYS.encode()).decode()}
 
 
 def post(langfuse, path, body):
     """Send JSON as some other client of the project does; the path is below /api/public."""
-    return langfuse.handle(Request("POST", f"/api/public/{path}", (), _HEADERS, json.dumps(body).encode()))
+    return langfuse.handle(Request("POST", f"/api/public/{path}", (), HEADERS, json.dumps(body).encode()))
 
 
 def send_span(

@@ -1,6 +1,7 @@
 """What Stripe took and did not count after all: reported, taken back, and billed once when the cause is mended."""
 
 import contextlib
+import json
 import sqlite3
 from urllib.parse import urlencode
 
@@ -556,6 +557,22 @@ def test_the_doctor_says_whether_the_key_may_read_events(settings, account, cloc
 
     (told,) = [one for one in found if "not count" in one.detail]
     assert (told.check, told.status, told.exit_status) == ("stripe", status, 0)
+
+
+def test_one_report_that_cannot_be_fetched_does_not_stop_the_others(put, run, settings, sync, account, look, clock):
+    """It waits for a later run."""
+    stripe = account(any_customer=False)
+    for number in range(3):
+        put(f"t{number}", customer=f"cus_{number}", minutes_ago=60 - number)
+        run(settings(bill_to=stripe), full=True)
+        clock.advance(30)
+    clock.advance(QUARTER_SECONDS)
+    second = json.loads(stripe.notifications()[1])["id"]
+    away = Faults(0, {Fault.ERROR_BEFORE: 1}, only=lambda request: request.path.endswith(second))
+
+    assert run(settings(bill_to=stripe, stripe_faults=away)).meter_events.reported == 2
+    assert look("select notification_id from notification where state = 'received'") == [(second,)]
+    assert sync(stripe).meter_events.reported == 1
 
 
 def test_a_dry_run_reads_no_reports(put, sync, strict):

@@ -6,6 +6,7 @@ The judge is the sandbox Stripe's own tally, carry included, to the micro-credit
 import random
 
 import pytest
+from judge import is_exact, marked_and_unpaid, sent_and_unclaimed
 
 from tallymark.clock import SystemClock
 from tallymark.sandbox.faults import Fault, Faults, nth
@@ -36,28 +37,6 @@ def slow_stripe(processing_seconds=0.004):
     stripe = SandboxStripe(clock=SystemClock(), processing_seconds=processing_seconds)
     stripe.add_meter("credits")
     return stripe
-
-
-def is_exact(world):
-    """Whether every customer was billed what the story says, and nobody else was."""
-    return world.billed() == dict(world.expected.micros)
-
-
-def sent_and_unclaimed(world):
-    """Meter events that reached Stripe though the ledger had no committed claim of them."""
-    claimed = {row[0] for row in world.ask("select meter_event_id from attempt")}
-    return {received.identifier for received in world.stripe.meter_events()} - claimed
-
-
-def marked_and_unpaid(world):
-    """Traces that tallymark marked though a meter event of theirs has not reached Stripe (G5)."""
-    received = {meter_event.identifier for meter_event in world.stripe.meter_events()}
-    rows = world.ask(
-        "select e.trace_id, e.meter_event_id, m.state from entry as e"
-        " left join meter_event as m on m.meter_event_id = e.meter_event_id"
-    )
-    unpaid = {trace for trace, identifier, state in rows if identifier not in received and state != "carried"}
-    return (world.marked() - world.marked_before()) & unpaid
 
 
 def finish(world):

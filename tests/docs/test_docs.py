@@ -29,6 +29,7 @@ from tallymark.flows.summary import SyncSummary
 from tallymark.ledger import open_ledger
 from tallymark.rating.cards import parse_card
 from tallymark.sandbox.process import Options, Ready, start
+from tallymark.show_ledger import copied_as_json, verified_as_json
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -213,9 +214,24 @@ def rate_card_page_card(folder: Path) -> Path:
     return path
 
 
+READING = [
+    "explain",
+    "held list",
+    "usage",
+    "doctor",
+    "rates check",
+    "rates show",
+    "rates simulate",
+    "ledger verify",
+    "ledger backup",
+    "ledger export",
+]
+
+
 @pytest.fixture(scope="module")
 def answers(environment, tmp_path_factory) -> dict[str, Any]:
-    """What the commands that only read print as JSON, by command."""
+    """What the commands that change nothing print as JSON, by command."""
+    folder = tmp_path_factory.mktemp("copies")
     config = load(None, environment)
     held = tallymark.held(config)
     billed = open_ledger(config.ledger_url, read_only=True)
@@ -229,13 +245,13 @@ def answers(environment, tmp_path_factory) -> dict[str, Any]:
         "rates check": tallymark.check_rates(config),
         "rates show": tallymark.show_rates(config),
         "rates simulate": tallymark.simulate_rates(config, rate_card_page_card(tmp_path_factory.mktemp("card"))),
+        "ledger verify": verified_as_json(tallymark.verify_ledger(config, expect=f"9999999:{'0' * 64}")),
+        "ledger backup": copied_as_json(tallymark.backup_ledger(config, folder / "backup"), folder / "backup"),
+        "ledger export": {"folder": "export", **tallymark.export_ledger(config, folder / "export")},
     }
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["explain", "held list", "usage", "doctor", "rates check", "rates show", "rates simulate"],
-)
+@pytest.mark.parametrize("command", READING)
 def test_every_field_of_a_reading_command_is_documented(answers, command):
     """Each key that a real answer has, at any depth, stands in the command's section."""
     keys = keys_of(answers[command])

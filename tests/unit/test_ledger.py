@@ -1,5 +1,6 @@
 """The ledger alone: claims, answers, doubt and marks, read back from a second connection."""
 
+import os
 import subprocess
 import sys
 
@@ -112,6 +113,16 @@ def test_an_owner_of_another_machine_is_never_called_dead(name):
 def test_a_process_is_not_dead_while_it_lives():
     """This process is its own proof."""
     assert not owner.is_dead(owner.this_process())
+
+
+def test_a_process_that_nobody_reaped_is_dead():
+    """Under a parent that does not wait for it, a killed process stays in the table; it sends nothing any more."""
+    script = "from tallymark.ledger import owner; print(owner.this_process(), flush=True)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as child:
+        name = child.stdout.readline().strip()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+
+        assert owner.is_dead(name)
 
 
 def test_a_reused_process_id_does_not_look_alive():

@@ -32,6 +32,12 @@ def meter_event_id(
     return f"tm-{ledger_id}-{bucket_start_us // 1_000_000}-{content}-{revision}"
 
 
+def ledger_id_in(identifier: str) -> str:
+    """The id of the ledger that made an identifier; empty if none did."""
+    prefix, _, rest = identifier.partition("-")
+    return rest.partition("-")[0] if prefix == "tm" else ""
+
+
 def sent_identifier(meter_event_id: str, reissue: int) -> str:
     """The identifier of the n-th issue of a meter event; 0 is the first.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .clock import DAY_US, MINUTE_US
@@ -71,6 +72,16 @@ class ErrorReport:
         return sum(error.count for error in self.errors)
 
 
-def state_for(code: str, reissue: int) -> State:
+def codes_in(reason: str) -> list[str]:
+    """The codes of a reported meter event: one, or all those that it may have met where a report names too few."""
+    return reason.split(", ")
+
+
+def reason_of(codes: Iterable[str]) -> str:
+    """The same as text."""
+    return ", ".join(codes)
+
+
+def state_for(reason: str, reissue: int) -> State:
     """Where a reported meter event goes: to be offered again once its cause is mended, or to a person."""
-    return State.REJECTED if code in MENDABLE and reissue < REISSUES_MAX else State.HELD
+    return State.REJECTED if MENDABLE.issuperset(codes_in(reason)) and reissue < REISSUES_MAX else State.HELD

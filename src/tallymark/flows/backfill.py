@@ -18,14 +18,14 @@ from ..ledger import Ledger
 from ..ledger.ledger import Coverage
 from ..ledger.rows import RunRef
 from ..marks.langfuse import Mark
-from .collect import Collected, range_of
+from .collect import Collected, log_unknown_marks, range_of, remember_projects
 from .mark import KEPT
 from .progress import Progress, quiet
 from .ranges import check_range
 from .read import choose_generation, choose_known, collect_span, style_of
 from .stations import Project, Stations, open_stations
 from .summary import Requests, count_reasons, zeros
-from .sync import decider_of, remember_project, start_run
+from .sync import decider_of, start_run
 
 ROWS = 1000
 PURPOSE = "backfill"
@@ -86,6 +86,7 @@ def _run(stations: Stations, from_us: int, to_us: int | None, dry_run: bool, pro
     summary = BackfillSummary(run.run_id, dry_run, format_time(from_us), format_time(to_us or run.now_us))
     _fill(summary, stations, run, collected, tagged, untagged_lately)
     stations.ledger.finish_run(run.run_id, msgspec.json.encode(summary), stations.clock.now_us())
+    log_unknown_marks(stations.ledger, collected)
     return summary
 
 
@@ -111,8 +112,8 @@ def _collect(
         progress=progress,
         collected=collected,
     )
+    remember_projects(ledger, project.source_key, collected.project_ids)
     ledger.forget_coverage(project.source_key, PURPOSE)
-    remember_project(stations, project, collected)
     return collected
 
 

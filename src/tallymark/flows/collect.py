@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..core.clock import parse_time
 from ..core.decisions import Decision, Known, Outcome, TraceKey, key_of
+from ..core.ids import ledger_id_in
 from ..core.types import Reason, Trace
 from ..core.windows import FUTURE_TOLERANCE_US
 from ..ledger import Ledger
@@ -19,6 +21,7 @@ from .decide import Decider
 from .progress import Progress
 from .read_ahead import ReadAhead, batches
 
+log = logging.getLogger("tallymark")
 BATCH_PAGES = 32
 REVISIT_ROWS = 100
 FAR_FUTURE_US = parse_time("2099-12-31T00:00:00Z")
@@ -59,6 +62,8 @@ class Collected:
     healed: int = 0
     untagged: int = 0
     adopted: int = 0
+    adopted_from: Counter[str] = field(default_factory=Counter)
+    """Adopted traces by the id of the ledger that their mark names."""
     credits_micros: int = 0
     rows: int = 0
     unreadable: list[str] = field(default_factory=list)
@@ -79,6 +84,8 @@ class Collected:
             self.healed += decision.healed
             self.untagged += decision.untagged
             self.adopted += decision.adopted
+            if decision.adopted and (maker := ledger_id_in(decision.trace.attributes.get("meter_event_id", ""))):
+                self.adopted_from[maker] += 1
             self.credits_micros += sum(entry.amount_micros for entry in decision.entries)
             self.project_ids.add(decision.trace.project_id)
 
@@ -99,6 +106,8 @@ def collect(
     for batch in batches(pages, BATCH_PAGES):
         collected.rows += sum(page.rows for page in batch)
         traces = distinct(trace for page in batch for trace in page.traces if span.settles(trace))
+        if coverage is not None:
+            remember_projects(ledger, coverage.source_key, {t.project_id for t in traces} - collected.project_ids)
         snapshot = ledger.snapshot(traces)
         traces = [with_lookup(trace, snapshot.known.get(key_of(trace)), lookup) for trace in traces]
         collected.count(ledger.record(run, traces, decider, _reached(coverage, batch, span), snapshot))
@@ -107,6 +116,16 @@ def collect(
         progress("read", collected.rows, max(page.total_items for page in batch))
     if coverage is not None:
         ledger.put_coverage(coverage)
+
+
+def remember_projects(ledger: Ledger, source_key: str, project_ids: Iterable[str]) -> None:
+    """Keep which project a key reads, so that its marks can be written when nothing is read.
+
+    Kept before how far reading has come: a run that goes on from there may meet no trace.
+    """
+    for project_id in project_ids:
+        if ledger.fact(f"project {source_key}") != project_id:
+            ledger.put_fact(f"project {source_key}", project_id)
 
 
 def revisit_held(
@@ -144,6 +163,24 @@ def _confirm_shrunk(source: TracesSource, ledger: Ledger, decider: Decider, run:
     collected.count(ledger.record(run, distinct(again), decider))
     decider.confirmed = set()
     decider.shrunk = {}
+
+
+def log_unknown_marks(ledger: Ledger, collected: Sequence[Collected]) -> None:
+    """Say that the ledger looks like the wrong one: another one, or an older copy, billed what is marked."""
+    found = sum((each.adopted_from for each in collected), Counter[str]())
+    if own := found.pop(ledger.fact("ledger_id") or "", 0):
+        log.warning(
+            "%d traces carry marks of this ledger that it does not know of: it is an older copy of itself. They are "
+            "not billed again; compare it with Stripe before the next invoice.",
+            own,
+        )
+    if found:
+        log.warning(
+            "%d traces carry marks of another ledger (%s) and are not billed by this one: check BILLING_LEDGER_URL. "
+            "Two ledgers must not bill one project.",
+            found.total(),
+            ", ".join(sorted(found)),
+        )
 
 
 def distinct(traces: Iterator[Trace] | Sequence[Trace]) -> list[Trace]:

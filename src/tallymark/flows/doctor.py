@@ -13,12 +13,12 @@ from ..clock import SystemClock
 from ..config import Config, ProjectConfig, require_stripe
 from ..core.clock import SECOND_US, Clock, from_datetime
 from ..errors import ConfigError, KeyRefused, LedgerError, RemoteError, TallymarkError
-from ..ledger import open_ledger
+from ..ledger.guard import using_ledger
 from ..meter.reports import new_notifications
 from ..meter.stripe_events import StripeMeter
 from ..remote.langfuse import LangfuseClient
 from ..source.probe import choose, probe, server_version
-from .stations import open_client, open_meter
+from .stations import open_client, open_meter, source_key_of
 
 CLOCK_SKEW_SECONDS_MAX = 60
 CUSTOMERS_SAMPLED = 5
@@ -55,7 +55,7 @@ def doctor(config: Config, clock: Clock | None = None) -> list[Finding]:
     for project in config.projects:
         findings += _langfuse(config, project, clock)
     findings += _stripe(config, clock)
-    findings += _attempt("ledger", lambda: _ledger(config))
+    findings += _attempt("ledger", lambda: _ledger(config, clock))
     return findings
 
 
@@ -179,12 +179,20 @@ def _customers(config: Config, meter: StripeMeter) -> Iterator[Finding]:
             yield _problem("customers", f"Stripe does not know {customer} in the mode of this key; mend the mapping")
 
 
-def _ledger(config: Config) -> Iterator[Finding]:
-    ledger = open_ledger(config.ledger_url)
-    with contextlib.closing(ledger):
+def _ledger(config: Config, clock: Clock) -> Iterator[Finding]:
+    with using_ledger(config.ledger_url) as ledger:
         waiting = ledger.open_meter_events()
+        read = {row["source_key"] for row in ledger.query("sources_read")}
         ledger.put_fact("doctor", "wrote here")
     yield Finding("ledger", "ok", "can be opened and written")
+    if read and not read & {_source_key(config, project, clock) for project in config.projects}:
+        told = "it has read other projects, and none of these; unless the keys were renewed, check BILLING_LEDGER_URL"
+        yield Finding("ledger", "warning", told)
     for state in ("rejected", "in_doubt"):
         if waiting.get(state):
             yield Finding("ledger", "warning", f"{waiting[state]} meter events are {state}; see `tallymark held list`")
+
+
+def _source_key(config: Config, project: ProjectConfig, clock: Clock) -> str:
+    with contextlib.closing(open_client(config, project, clock)) as client:
+        return source_key_of(client)

@@ -22,8 +22,6 @@ from .windows import meter_ids, values_of
 log = logging.getLogger("tallymark")
 # Requests for summaries in one run, about; Stripe allows at least 10,000 reads a month (facts/stripe.md section 4).
 READS_MAX = 100
-
-
 WIDTHS: tuple[tuple[int, Grouping | None], ...] = ((HOUR_US // SECOND_US, "hour"), (MINUTE_US // SECOND_US, None))
 
 

@@ -13,7 +13,7 @@ from ..remote.langfuse import LangfuseClient
 from ..source.observations import ObservationPage, ObservationsSource, WindowEnd, group
 from ..source.scores import marked_traces
 from ..source.windows import Windows
-from .collect import REVISIT_ROWS, Collected, Range
+from .collect import REVISIT_ROWS, Collected, Range, remember_projects
 from .decide import Decider
 from .progress import Progress, quiet
 from .read_ahead import ReadAhead, batches
@@ -36,6 +36,7 @@ def collect_observations(
     settled = source.windows(span.from_us, min(span.to_us, span.settled_us))
     for end_us in _decided_up_to(source, settled, ledger, decider, run, progress, collected):
         if coverage is not None:
+            remember_projects(ledger, coverage.source_key, collected.project_ids)
             ledger.put_coverage(replace(coverage, to_us=max(coverage.from_us, min(end_us, coverage.to_us))))
     # Hardly any trace lies in the future, so one window asks for all of it.
     ahead = Windows(span.future_us, span.to_us, max(span.to_us - span.future_us, 1))

@@ -2,7 +2,8 @@
 
 Python runs one thread at a time, and decoding takes a third of collecting: so a long range is read faster
 (docs/adr/0021). Both ends are here. The order goes to the child's standard input, so that no key stands among its
-arguments; pages come back on its standard output, each as its length and then MessagePack.
+arguments; pages come back on its standard output, each as its length and then MessagePack. The standard input stays
+open, so that the child notices when the parent ends.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -119,8 +121,8 @@ def _read_apart(client: LangfuseClient, read: ReadTraces | ReadObservations, dec
     )
     assert child.stdin is not None and child.stdout is not None
     try:
-        with contextlib.suppress(BrokenPipeError), child.stdin as order:
-            order.write(msgspec.msgpack.encode(Order(client.base_url, *client.keys, read)))
+        with contextlib.suppress(BrokenPipeError):
+            _write(child.stdin, Order(client.base_url, *client.keys, read))
         for frame in _frames(child.stdout):
             said = decode(frame)
             if isinstance(said, Failed):
@@ -136,25 +138,47 @@ def _read_apart(client: LangfuseClient, read: ReadTraces | ReadObservations, dec
         child.kill()
         child.wait()
         child.stdout.close()
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.close()
 
 
-def _frames(pages: IO[bytes]) -> Iterator[bytes]:
-    while len(length := pages.read(_LENGTH.size)) == _LENGTH.size:
-        yield pages.read(_LENGTH.unpack(length)[0])
+def _frames(stream: IO[bytes]) -> Iterator[bytes]:
+    while len(length := stream.read(_LENGTH.size)) == _LENGTH.size:
+        yield stream.read(_LENGTH.unpack(length)[0])
+
+
+def _write(stream: IO[bytes], what: Any) -> None:
+    frame = msgspec.msgpack.encode(what)
+    stream.write(_LENGTH.pack(len(frame)) + frame)
+    stream.flush()
 
 
 def main() -> None:
     """The child: take an order, read, and say what was read."""
     # Who presses Ctrl-C means the parent, which then ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    order = _decode_order(sys.stdin.buffer.read())
+    frame = next(_frames(sys.stdin.buffer), None)
+    if frame is None:
+        return
+    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+    order = _decode_order(frame)
     client = LangfuseClient(order.base_url, order.public_key, order.secret_key, SystemClock())
     try:
         for page in _pages(client, order.read):
-            _say(page)
-        _say(Done(client.requests))
+            _write(sys.stdout.buffer, page)
+        _write(sys.stdout.buffer, Done(client.requests))
     except TallymarkError as error:
-        _say(Failed(type(error).__name__, str(error)))
+        _write(sys.stdout.buffer, Failed(type(error).__name__, str(error)))
+
+
+def _end_with_parent() -> None:
+    """End this process when the parent does, even while a server keeps it waiting.
+
+    The parent holds the other end of the standard input and writes nothing more there, so its end is all that can come.
+    """
+    # Not through the buffered reader: its lock must be free when this process ends by itself.
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(1)
 
 
 def _pages(client: LangfuseClient, read: ReadTraces | ReadObservations) -> Iterator[Any]:
@@ -162,12 +186,6 @@ def _pages(client: LangfuseClient, read: ReadTraces | ReadObservations) -> Itera
         source = TracesSource(client, read.window_us_max)
         return source.read(read.from_us, read.to_us, read.only_pending, read.horizon_us)
     return ObservationsSource(client, ahead=ReadAhead).read(Windows(read.from_us, read.to_us, read.width_us_max))
-
-
-def _say(what: Any) -> None:
-    frame = msgspec.msgpack.encode(what)
-    sys.stdout.buffer.write(_LENGTH.pack(len(frame)) + frame)
-    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

@@ -11,18 +11,18 @@ from ..clock import SystemClock
 from ..config import Config, require_stripe, require_webhook
 from ..core.clock import HOUR_US, MINUTE_US, Clock
 from ..core.credits import MICROS_PER_CREDIT
-from ..core.reports import CUSTOMER_NOT_FOUND, REPORTS_KEPT_US
+from ..core.reports import CUSTOMER_NOT_FOUND, REPORTS_KEPT_US, codes_in
 from ..errors import KeyRefused, RemoteError
-from ..ledger import Ledger, open_ledger
+from ..ledger import Ledger
 from ..ledger.corrections import Decided
 from ..ledger.database import Row
+from ..ledger.guard import using_ledger
 from ..ledger.reports import (
     apply_report,
     close_reports,
-    postpone,
+    offer_again,
     put_notifications,
     received,
-    reissue,
     reported,
 )
 from ..ledger.rows import RunRef
@@ -36,6 +36,8 @@ POLL_EVERY_US = 10 * MINUTE_US
 # Reports may become visible out of order.
 OVERLAP_US = HOUR_US
 FETCHED_MAX = 100
+# One report that cannot be fetched does not stop the others; with so many, Stripe is away.
+FAILED_MAX = 3
 CAUSES_MAX = 1000
 # A cause that is not mended is looked at again after this part of the time since the report: often at first.
 PATIENCE_PART = 10
@@ -69,9 +71,9 @@ def receive_report(config: Config, body: bytes, signature: str | None, clock: Cl
     if notification is None:
         return False
     require_stripe(config)
-    with contextlib.closing(open_ledger(config.ledger_url)) as ledger:
+    with using_ledger(config.ledger_url) as ledger:
         put_notifications(ledger, [notification], clock.now_us())
-        with _logged("a report of Stripe could not be fetched; the next sync does it"):
+        with _logged("a report of Stripe could not be fetched"):
             _apply(ledger, open_meter(config, clock), clock)
     return True
 
@@ -101,10 +103,17 @@ def _apply(ledger: Ledger, stripe: StripeMeter, clock: Clock) -> int:
     if not notifications:
         return 0
     event_names = {meter["id"]: meter["event_name"] for meter in stripe.meters()}
-    taken = 0
+    taken = failed = 0
     for notification in notifications:
-        report = fetch_report(stripe, notification, event_names)
-        taken += apply_report(ledger, report, clock.now_us())
+        try:
+            report = fetch_report(stripe, notification, event_names)
+        except RemoteError as error:
+            log.warning("the report %s cannot be fetched now: %s", notification.notification_id, error)
+            failed += 1
+            if failed == FAILED_MAX:
+                break
+        else:
+            taken += apply_report(ledger, report, clock.now_us())
     close_reports(ledger, clock.now_us())
     return taken
 
@@ -114,15 +123,15 @@ def _apply(ledger: Ledger, stripe: StripeMeter, clock: Clock) -> int:
 
 def _offer_again(ledger: Ledger, stripe: StripeMeter, run: RunRef) -> None:
     """Issue anew what was reported and whose cause is mended; look at the others again later, ever less often."""
-    causes, later = _Causes(stripe), {}
+    causes, mended, later_us = _Causes(stripe), {}, {}
     for row in reported(ledger, run.now_us, CAUSES_MAX):
-        mended = causes.mended(row["reason"], row["customer_id"], row["meter"])
-        if mended:
-            reissue(ledger, run, row["meter_event_id"], _decided(row, mended))
+        why = causes.mended(row["reason"], row["customer_id"], row["meter"])
+        if why:
+            mended[row["meter_event_id"]] = _decided(row, why)
         else:
-            later[row["meter_event_id"]] = run.now_us + (run.now_us - row["reported_at_us"]) // PATIENCE_PART
-    if later:
-        postpone(ledger, later)
+            later_us[row["meter_event_id"]] = run.now_us + (run.now_us - row["reported_at_us"]) // PATIENCE_PART
+    if mended or later_us:
+        offer_again(ledger, run, mended, later_us)
 
 
 def _decided(row: Row, why: str) -> Decided:
@@ -137,8 +146,12 @@ class _Causes:
         self._has_customer = cache(stripe.has_customer)
         self._meters = cache(stripe.meters)
 
-    def mended(self, code: str, customer_id: str, meter: str) -> str:
-        """What has changed, in words; empty if the cause is still there."""
+    def mended(self, reason: str, customer_id: str, meter: str) -> str:
+        """What has changed, in words; empty if a cause is still there."""
+        found = [self._changed(code, customer_id, meter) for code in codes_in(reason)]
+        return " and ".join(dict.fromkeys(found)) if all(found) else ""
+
+    def _changed(self, code: str, customer_id: str, meter: str) -> str:
         if code == CUSTOMER_NOT_FOUND:
             return f"the customer {customer_id} exists" if self._has_customer(customer_id) else ""
         active = any(one["event_name"] == meter and one["status"] == "active" for one in self._meters())

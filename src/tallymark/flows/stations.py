@@ -12,7 +12,8 @@ from ..config import Config, ProjectConfig, require_langfuse, require_stripe
 from ..core.clock import Clock
 from ..core.ids import digest
 from ..core.states import Answer, Claim, MeterOutcome
-from ..ledger import Ledger, open_ledger
+from ..ledger import Ledger
+from ..ledger.guard import guarded, using_ledger
 from ..ledger.ledger import dry_copy
 from ..marks.langfuse import LangfuseMarks, Mark, Written
 from ..meter.stripe_events import StripeMeter
@@ -64,7 +65,8 @@ def open_stations(config: Config, *, dry_run: bool, clock: Clock | None = None) 
     clock = clock or SystemClock()
     with contextlib.ExitStack() as stack:
         stack.enter_context(_rare_collections())
-        ledger = stack.enter_context(dry_copy(config.ledger_url) if dry_run else _open(config.ledger_url))
+        stack.enter_context(guarded())
+        ledger = stack.enter_context(dry_copy(config.ledger_url) if dry_run else using_ledger(config.ledger_url))
         projects = tuple(_project(config, project, clock, dry_run) for project in config.projects)
         for project in projects:
             stack.callback(project.client.close)
@@ -83,20 +85,15 @@ def _rare_collections() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-@contextlib.contextmanager
-def _open(url: str) -> Iterator[Ledger]:
-    ledger = open_ledger(url)
-    try:
-        yield ledger
-    finally:
-        ledger.close()
-
-
 def _project(config: Config, project: ProjectConfig, clock: Clock, dry_run: bool) -> Project:
     client = open_client(config, project, clock)
-    source_key = digest(f"{client.base_url} {client.public_key}")
     marker: Marker = DryMarks() if dry_run else LangfuseMarks(client, clock)
-    return Project(project.name, source_key, client, marker)
+    return Project(project.name, source_key_of(client), client, marker)
+
+
+def source_key_of(client: LangfuseClient) -> str:
+    """What the ledger calls the server and project that a client reads."""
+    return digest(f"{client.base_url} {client.public_key}")
 
 
 def open_client(config: Config, project: ProjectConfig, clock: Clock) -> LangfuseClient:

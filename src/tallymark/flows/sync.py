@@ -20,7 +20,7 @@ from ..ledger.ledger import Coverage
 from ..ledger.reports import unexplained_reports
 from ..ledger.rows import RunRef
 from ..rating.cards import card_text
-from .collect import Collected, Range, range_of
+from .collect import Collected, Range, log_unknown_marks, range_of, remember_projects
 from .decide import Decider
 from .doubt import settle_doubts
 from .mark import Marked, mark
@@ -91,6 +91,7 @@ def run_sync(stations: Stations, request: Request, dry_run: bool, progress: Prog
     marked = [mark_project(stations, project, progress) for project in stations.projects]
     _fill(summary, stations, run, collected, sent, marked)
     stations.ledger.finish_run(run.run_id, summary.encode(), stations.clock.now_us())
+    log_unknown_marks(stations.ledger, collected)
     _log_untagged(summary)
     _log_filtered(summary)
     return summary
@@ -201,7 +202,7 @@ def _collect(
         log.warning("%s changed its mode: reading on through %s", project.client.base_url, again.generation)
         chosen = replace(again, reason=f"the mode changed during the run: {again.reason}")
         _read(stations, project, request, run, span, chosen, progress, collected)
-    remember_project(stations, project, collected)
+    remember_projects(stations.ledger, project.source_key, collected.project_ids)
     return chosen, collected
 
 
@@ -235,13 +236,6 @@ def _read(
         progress=progress,
         collected=collected,
     )
-
-
-def remember_project(stations: Stations, project: Project, collected: Collected) -> None:
-    """Keep which project id a key reads, so that marks can be written when nothing is read."""
-    for project_id in collected.project_ids:
-        if stations.ledger.fact(f"project {project.source_key}") != project_id:
-            stations.ledger.put_fact(f"project {project.source_key}", project_id)
 
 
 def mark_project(stations: Stations, project: Project, progress: Progress) -> Marked:

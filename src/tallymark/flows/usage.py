@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from ..core.clock import format_time
+from ..core.columns import Column, Kind
 from ..core.credits import EXACT, MICROS_PER_CREDIT, format_micros, format_usd
 from ..ledger import Ledger
 from ..rating.cards import RateCard, parse_card
+from ..tables import new_file, write_table
 
 KEYS: dict[str, Callable[[Any], str]] = {
     "customer": lambda row: str(row["customer_id"]),
@@ -20,6 +23,7 @@ KEYS: dict[str, Callable[[Any], str]] = {
     "model": lambda row: row["model"] or "(not known)",
 }
 COLUMNS = ("key", "traces", "credits", "cost_usd", "revenue_usd", "margin_usd")
+KINDS = (Kind.TEXT, Kind.INTEGER, Kind.AMOUNT, Kind.AMOUNT, Kind.AMOUNT, Kind.AMOUNT)
 
 
 @dataclass(slots=True)
@@ -60,3 +64,10 @@ def _row(key: str, total: _Sum) -> dict[str, Any]:
         "revenue_usd": format_usd(total.revenue_usd),
         "margin_usd": format_usd(EXACT.subtract(total.revenue_usd, total.cost_usd)),
     }
+
+
+def write_usage(path: Path, form: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of `usage` as "csv" or "parquet". Raises ConfigError if the file or the form cannot be written."""
+    columns = [Column(name, kind) for name, kind in zip(COLUMNS, KINDS, strict=True)]
+    with new_file(path) as file:
+        write_table(form, file, columns, ([row[name] for name in COLUMNS] for row in rows))

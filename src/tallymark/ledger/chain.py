@@ -77,4 +77,9 @@ def entry_of(row: object) -> AppendEntry:
     return AppendEntry(*(row[name] for name in _COLUMNS))  # type: ignore[index]
 
 
+def decision_of(row: object) -> PutDecision:
+    """A decision as it was stored, from its row."""
+    return PutDecision(*(row[name] for name in PutDecision._fields))  # type: ignore[index]
+
+
 _COLUMNS = ["created_at_us" if name == "now_us" else name for name in AppendEntry._fields]

@@ -115,8 +115,20 @@ class Database(abc.ABC):
         reach(step, Side.AFTER)
 
     @abc.abstractmethod
+    def one_moment(self) -> contextlib.AbstractContextManager[None]:
+        """What is read inside is the ledger at one moment, whatever others write; nothing is written inside."""
+
+    @abc.abstractmethod
     def _exclusive(self) -> contextlib.AbstractContextManager[None]:
         """Begin with the write lock; commit at the end, or undo all of it if an error comes out."""
+
+    def damage(self) -> list[str]:
+        """What the database finds wrong with itself, in its own words; nothing for one that looks after itself."""
+        return []
+
+    def changes_of_schema(self) -> list[str]:
+        """Tables, indexes and triggers that are not as the migrations make them, as far as that can be told."""
+        return []
 
     # --- life
 

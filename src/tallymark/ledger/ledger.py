@@ -20,13 +20,13 @@ import msgspec
 from ..core.decisions import Decision, Known, TraceKey, key_of
 from ..core.states import Claim, MeterOutcome
 from ..core.types import Trace
-from ..errors import ConfigError, LedgerMissing
+from ..errors import ConfigError
 from ..failpoints import Step
 from . import rows, sending
 from .chain import link_entries_txn
 from .database import Database, Row
 from .rows import RunRef
-from .sqlite import SqliteDatabase
+from .sqlite import SqliteDatabase, is_missing
 
 _encode = msgspec.json.Encoder().encode
 
@@ -57,10 +57,12 @@ def open_ledger(url: str, *, read_only: bool = False) -> Ledger:
 
     Raises ConfigError for a URL of an unknown kind and LedgerError for a ledger that cannot be used.
     """
-    path = path_of(url)
-    if read_only and not Path(path).exists():
-        raise LedgerMissing(f"there is no ledger at {path} yet; run `tallymark sync` first, or set BILLING_LEDGER_URL.")
-    return Ledger(SqliteDatabase(path, read_only=read_only), migrate=not read_only)
+    return Ledger(open_database(url, read_only=read_only), migrate=not read_only)
+
+
+def open_database(url: str, *, read_only: bool = False) -> Database:
+    """Connect to the ledger that a URL names, whatever its schema. Raises as open_ledger does."""
+    return SqliteDatabase(path_of(url), read_only=read_only)
 
 
 def path_of(url: str) -> str:
@@ -78,7 +80,7 @@ def dry_copy(url: str) -> Iterator[Ledger]:
     with tempfile.TemporaryDirectory(prefix="tallymark-dry-") as folder:
         copy = SqliteDatabase(str(Path(folder) / "ledger.sqlite3"))
         path = path_of(url)
-        if path != ":memory:" and Path(path).exists():
+        if path != ":memory:" and not is_missing(Path(path)):
             original = SqliteDatabase(path, read_only=True)
             original.version()
             original.copy_to(copy)
@@ -183,6 +185,12 @@ class Ledger:
     def transaction(self, step: Step) -> Iterator[Database]:
         """One transaction, for the modules of this package."""
         with self._db.transaction(step):
+            yield self._db
+
+    @contextlib.contextmanager
+    def one_moment(self) -> Iterator[Database]:
+        """One moment of the ledger to read, for the modules of this package and flows that only read."""
+        with self._db.one_moment():
             yield self._db
 
     def billed_by_meter(self, key: TraceKey) -> dict[str, int]:

@@ -30,9 +30,9 @@ def _machine() -> str:
 
 
 def _started(process_id: int) -> str:
-    """When a process was started, in ticks since boot; empty if there is none."""
-    stat = _read(f"/proc/{process_id}/stat")
-    return stat.rpartition(")")[2].split()[19] if stat else ""
+    """When a process was started, in ticks since boot; empty if there is none, or it is dead and only not reaped."""
+    state, *fields = _read(f"/proc/{process_id}/stat").rpartition(")")[2].split() or ["Z"]
+    return "" if state == "Z" else fields[18]
 
 
 def this_process() -> str:

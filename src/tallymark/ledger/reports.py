@@ -6,6 +6,7 @@ events that it may mean are told apart by the values of their windows (ledger/do
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import msgspec
 
 from ..core.credits import MICROS_PER_CREDIT
 from ..core.ids import issue_of
-from ..core.reports import REPORT_SLACK_US, REPORTS_KEPT_US, ErrorReport, Notification, state_for
+from ..core.reports import REPORT_SLACK_US, REPORTS_KEPT_US, ErrorReport, Notification, reason_of, state_for
 from ..core.states import State
 from ..failpoints import Step
 from .corrections import Decided, put_decision_txn
@@ -41,8 +42,10 @@ class Stored(msgspec.Struct):
     @property
     def unnamed(self) -> dict[str, int]:
         """How many meter events of each code are not named by a sample."""
-        rest = {error.code: error.count - self.told[error.code] for error in self.report.errors}
-        return {code: count for code, count in rest.items() if count > 0}
+        counts: Counter[str] = Counter()
+        for error in self.report.errors:
+            counts[error.code] += error.count
+        return dict(counts - Counter(self.told))
 
     @property
     def rest(self) -> int:
@@ -69,9 +72,9 @@ class OpenReport:
         return self.stored.report.end_us + REPORT_SLACK_US
 
     @property
-    def code(self) -> str:
-        """The code of what it does not name; several in a row where that cannot be told apart."""
-        return ", ".join(self.stored.unnamed)
+    def reason(self) -> str:
+        """The code of what it does not name; all that it may be where that cannot be told apart."""
+        return reason_of(self.stored.unnamed)
 
     @property
     def meant(self) -> dict[str, Any]:
@@ -145,12 +148,12 @@ def _take_named_txn(db: Database, report: ErrorReport, named: _Named, now_us: in
     return take_back_txn(db, named.code, decided, now_us)
 
 
-def take_back_txn(db: Database, code: str, decided: Decided, now_us: int) -> bool:
+def take_back_txn(db: Database, reason: str, decided: Decided, now_us: int) -> bool:
     """Note inside the caller's transaction that Stripe did not count a meter event; whether that was news."""
     meter_event_id = decided.subject
     event = db.row("meter_event", meter_event_id=meter_event_id)
-    state = state_for(code, event["reissue"])
-    values = {"state": state, "reason": code, "answer": decided.why, "now_us": now_us}
+    state = state_for(reason, event["reissue"])
+    values = {"state": state, "reason": reason, "answer": decided.why, "now_us": now_us}
     if not db.write("take_back", meter_event_id=meter_event_id, **values):
         return False
     put_decision_txn(db, now_us, decided)
@@ -194,7 +197,7 @@ def suspects(ledger: Ledger, now_us: int) -> list[Row]:
 
 def take_unnamed_txn(db: Database, report: OpenReport, decided: Decided, now_us: int) -> bool:
     """Take back a meter event that an open report means without naming it, inside the caller's transaction."""
-    if not take_back_txn(db, report.code, decided, now_us):
+    if not take_back_txn(db, report.reason, decided, now_us):
         return False
     stored = msgspec.structs.replace(report.stored, narrowed=report.stored.narrowed + 1)
     _put_report_txn(db, stored, report.matched + 1)
@@ -217,10 +220,12 @@ def reported(ledger: Ledger, now_us: int, limit: int) -> list[Row]:
     return list(ledger.query("reported", now_us=now_us, limit=limit))
 
 
-def postpone(ledger: Ledger, until_us: Mapping[str, int]) -> None:
-    """Note when to look again whether the causes of reported meter events, named by their ids, are mended."""
-    with ledger.transaction(Step.POSTPONE) as db:
-        for meter_event_id, again_at_us in until_us.items():
+def offer_again(ledger: Ledger, run: RunRef, mended: Mapping[str, Decided], later_us: Mapping[str, int]) -> None:
+    """Issue anew those reported meter events whose cause is mended, and note when to look at the others again."""
+    with ledger.transaction(Step.REISSUE) as db:
+        for meter_event_id, decided in mended.items():
+            reissue_txn(db, run, meter_event_id, decided)
+        for meter_event_id, again_at_us in later_us.items():
             db.write("postpone", meter_event_id=meter_event_id, again_at_us=again_at_us)
 
 

@@ -18,7 +18,8 @@ from .rows import RunRef
 
 CLAIM_SECONDS = 60
 _encode = msgspec.json.Encoder().encode
-_PLACE = ("customer_id", "meter", "bucket_start_us", "bucket_end_us", "bucket_key")
+PLACE = ("customer_id", "meter", "bucket_start_us", "bucket_end_us", "bucket_key")
+"""What makes a bucket."""
 
 
 def gather_txn(db: Database, run: RunRef, ledger_id: str, limit: int) -> int:
@@ -30,7 +31,7 @@ def gather_txn(db: Database, run: RunRef, ledger_id: str, limit: int) -> int:
 
 
 def _fix_txn(db: Database, run: RunRef, ledger_id: str, bucket: Row) -> None:
-    place = {name: bucket[name] for name in _PLACE}
+    place = {name: bucket[name] for name in PLACE}
     lane = {"customer_id": bucket["customer_id"], "meter": bucket["meter"]}
     carry_row = db.row("carry_of", **lane)
     carry_before = carry_row["amount_micros"] if carry_row else 0

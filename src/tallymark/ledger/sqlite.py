@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import stat
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..errors import LedgerError, LedgerFull, LedgerLocked, LedgerNewer, LedgerUnusable
+from ..errors import LedgerError, LedgerFull, LedgerLocked, LedgerMissing, LedgerNewer, LedgerUnusable
 from ..failpoints import Step
 from .chain import chain_older_entries_txn
 from .database import Database, NamedRow
@@ -21,6 +23,8 @@ BUSY_TIMEOUT_SECONDS = 30.0
 CACHE_KIB = 32_000
 # A batch fills a thousand pages, SQLite's own measure: copying them to the file after each costs a tenth of collecting.
 CHECKPOINT_PAGES = 4_000
+
+DAMAGE_MAX = 100
 
 _ERRORS: dict[int, tuple[type[LedgerError], str]] = {
     sqlite3.SQLITE_BUSY: (
@@ -55,8 +59,8 @@ class SqliteDatabase(Database):
     def __init__(self, path: str, *, read_only: bool = False) -> None:
         self.path = self.name = path
         with self._errors():
-            if not read_only and path != ":memory:":
-                _make_private(Path(path))
+            if path != ":memory:":
+                _look_at(Path(path), read_only)
             address = f"{Path(path).absolute().as_uri()}?mode=ro" if read_only else path
             self._connection = sqlite3.connect(
                 address, uri=read_only, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
@@ -95,6 +99,18 @@ class SqliteDatabase(Database):
                 self._roll_back()
                 raise
 
+    @contextlib.contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """As Database.one_moment."""
+        with self._errors():
+            self._connection.execute("begin")
+        try:
+            # The moment is that of the first read.
+            self._run("select 1 from sqlite_master", ())
+            yield
+        finally:
+            self._roll_back()
+
     def _roll_back(self) -> None:
         # A full disk may have ended the transaction already; a second error would hide the first.
         if self._connection.in_transaction:
@@ -107,7 +123,9 @@ class SqliteDatabase(Database):
     def stream(self, name: str, /, **values: Any) -> Iterator[sqlite3.Row]:
         """As Database.stream."""
         with self._errors():
-            yield from self._connection.execute(numbered(name, self.dialect), self._bound(name, values))
+            # Not `yield from`, which would close the cursor when it is dropped, perhaps after its connection.
+            for row in self._connection.execute(numbered(name, self.dialect), self._bound(name, values)):  # noqa: UP028
+                yield row
 
     def _change(self, sql: str, values: tuple[Any, ...]) -> int:
         with self._errors():
@@ -144,8 +162,33 @@ class SqliteDatabase(Database):
 
     def copy_to(self, other: SqliteDatabase) -> None:
         """Copy the whole ledger, as one moment of it, into another database."""
-        with self._errors():
+        try:
             self._connection.backup(other._connection)
+        except sqlite3.DatabaseError as error:
+            # What is read may be damaged; all else that can go wrong is on the side that is written.
+            damaged = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+            raise (self if damaged else other)._translate(error) from error
+
+    def make_one_file(self) -> None:
+        """Put what lies beside the file, in its log, into it: then the file alone is the ledger, and can be moved."""
+        with self._errors():
+            self._connection.execute("pragma journal_mode = delete")
+
+    def damage(self) -> list[str]:
+        """As Database.damage."""
+        found = [row[0] for row in self._run(f"pragma integrity_check({DAMAGE_MAX})", ())]
+        return [] if found == ["ok"] else found
+
+    def changes_of_schema(self) -> list[str]:
+        """As Database.changes_of_schema."""
+        ours, theirs = _made_by_migrations(), self._made()
+        wrong = [f"{what} is missing or was changed" for what, does in ours.items() if theirs.get(what) != does]
+        return wrong + [f"{what} is none that tallymark makes" for what in theirs if what not in ours]
+
+    def _made(self) -> dict[str, str]:
+        """Tables, indexes and triggers by name; of a trigger, which refuses edits, also what it does."""
+        question = "select type, name, sql from sqlite_master where name not like 'sqlite_%' order by type, name"
+        return {f"the {kind} {name}": sql if kind == "trigger" else "" for kind, name, sql in self._run(question, ())}
 
     def migrate(self) -> None:
         """As Database.migrate."""
@@ -178,9 +221,16 @@ class SqliteDatabase(Database):
             )
         return found
 
+    def is_older(self) -> bool:
+        """Whether an older tallymark made the schema. Raises as version does, and LedgerUnusable if there is none."""
+        found = self.version()
+        if found == 0:
+            raise LedgerUnusable(f"the file {self.path} is empty and no ledger yet; `tallymark sync` makes it one.")
+        return found < len(MIGRATIONS)
+
     def require_current(self) -> None:
         """As Database.require_current."""
-        if self.version() < len(MIGRATIONS):
+        if self.is_older():
             raise LedgerUnusable(
                 f"the ledger {self.path} was written by an older tallymark; `tallymark sync` brings it up to date."
             )
@@ -201,6 +251,14 @@ class SqliteDatabase(Database):
         self._connection.close()
 
 
+@cache
+def _made_by_migrations() -> dict[str, str]:
+    fresh = SqliteDatabase(":memory:")
+    fresh.migrate()
+    with contextlib.closing(fresh):
+        return fresh._made()
+
+
 def _split_script(script: str) -> Iterator[str]:
     part = ""
     for line in script.splitlines(keepends=True):
@@ -210,8 +268,25 @@ def _split_script(script: str) -> Iterator[str]:
             part = ""
 
 
-def _make_private(path: Path) -> None:
-    """Create the ledger's file readable by its owner only, before anything is in it."""
-    if not path.exists():
+def is_missing(path: Path) -> bool:
+    """Whether nothing is there. What may not be looked at is no reason to believe that."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _look_at(path: Path, read_only: bool) -> None:
+    """Create the ledger's file, readable by its owner only; refuse a pipe, for which SQLite would wait without end."""
+    if is_missing(path):
+        if read_only:
+            raise LedgerMissing(
+                f"there is no ledger at {path} yet; run `tallymark sync` first, or set BILLING_LEDGER_URL."
+            )
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
+    elif not (stat.S_ISREG(mode := path.stat().st_mode) or stat.S_ISDIR(mode)):
+        raise LedgerUnusable(f"{path} is a pipe or a device and no ledger; set BILLING_LEDGER_URL to a file.")

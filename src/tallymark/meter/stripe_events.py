@@ -77,28 +77,28 @@ class StripeMeter:
 
     def send(self, claim: Claim) -> MeterOutcome:
         """Send one claimed meter event once. Raises KeyRefused: then it was certainly not counted."""
-        self._count()
-        reach(Step.STRIPE_SEND, Side.BEFORE)
         try:
-            self.client.v1.billing.meter_events.create(
-                {
-                    "event_name": claim.meter,
-                    "identifier": claim.identifier,
-                    "timestamp": claim.timestamp_s,
-                    "payload": {
-                        **msgspec.json.decode(claim.payload),
-                        "stripe_customer_id": claim.customer_id,
-                        "value": str(claim.credits),
-                    },
-                },
-                {"idempotency_key": claim.idempotency_key},
-            )
+            self._once(Step.STRIPE_SEND, lambda: self._create(claim))
         except (stripe.AuthenticationError, stripe.PermissionError) as error:
             raise _key_refused(error) from error
         except (stripe.StripeError, OSError, ValueError) as error:
             return outcome_of(error, claim.identifier)
-        reach(Step.STRIPE_SEND, Side.AFTER)
         return MeterOutcome(Answer.ACCEPTED, "taken")
+
+    def _create(self, claim: Claim) -> None:
+        self.client.v1.billing.meter_events.create(
+            {
+                "event_name": claim.meter,
+                "identifier": claim.identifier,
+                "timestamp": claim.timestamp_s,
+                "payload": {
+                    **msgspec.json.decode(claim.payload),
+                    "stripe_customer_id": claim.customer_id,
+                    "value": str(claim.credits),
+                },
+            },
+            {"idempotency_key": claim.idempotency_key},
+        )
 
     def check(self, event_names: Sequence[str], meter_id: str | None = None) -> None:
         """Check that each event name has exactly one meter, that it is active, and that it is the one of `meter_id`.
@@ -120,10 +120,8 @@ class StripeMeter:
     def patiently(self, ask: Callable[[], T]) -> T:
         """Ask a reading question a few times before giving up. Raises KeyRefused, Unreachable or Unavailable."""
         for attempt in range(1, READ_ATTEMPTS_MAX + 1):
-            self._count()
-            reach(Step.STRIPE_READ, Side.BEFORE)
             try:
-                return ask()
+                return self._once(Step.STRIPE_READ, ask)
             except (stripe.AuthenticationError, stripe.PermissionError) as error:
                 raise _key_refused(error) from error
             # The last two: an answer of another shape lacks what every object of Stripe's has.
@@ -149,10 +147,17 @@ class StripeMeter:
         """Whether the key is of the "live" or "test" mode."""
         return self._key_kind
 
-    def _count(self) -> None:
+    def _once(self, step: Step, ask: Callable[[], T]) -> T:
+        """Make a request in its turn, and count it."""
         self._pace.wait()
         with self._lock:
             self.requests += 1
+        reach(step, Side.BEFORE)
+        try:
+            return ask()
+        finally:
+            # Also after an error: Stripe may have counted what it answered with 500, or did not answer at all.
+            reach(step, Side.AFTER)
 
 
 def outcome_of(error: Exception, identifier: str) -> MeterOutcome:

@@ -139,7 +139,9 @@ class LangfuseClient:
             response = self._pool.request(method, url, body=body, headers=headers)
         except urllib3.exceptions.HTTPError as error:
             raise self._unreachable(error) from error
-        reach(step, Side.AFTER)
+        finally:
+            # Also where no answer came: the server may have done what it was asked.
+            reach(step, Side.AFTER)
         self.server_date = response.headers.get("date")
         if response.status not in (200, 201, 202, 207):
             raise self._error_of(method, url, response.status, response.headers, response.data)

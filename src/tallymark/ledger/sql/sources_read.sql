@@ -1,0 +1,1 @@
+select distinct source_key from coverage

@@ -1,0 +1,111 @@
+"""Every request reaches its failpoints, the second one also where an error came, or no answer at all.
+
+Otherwise no kill could be tried between what Stripe counts and what the ledger knows of it.
+"""
+
+import inspect
+import json
+
+import pytest
+
+from builders import NOW_US
+from tallymark.core.clock import SECOND_US
+from tallymark.core.states import Claim
+from tallymark.failpoints import Side, Step, arm
+from tallymark.meter.stripe_events import StripeMeter
+from tallymark.remote.langfuse import LangfuseClient
+from tallymark.sandbox.faults import Fault, Faults
+from tallymark.sandbox.langfuse import DEFAULT_PROJECT
+
+CLAIM = Claim("one", "one", "cus_1", "credits", NOW_US // SECOND_US, 5, "{}", 1, "key-1", None, NOW_US)
+# Each method that makes requests: its step, and a call of it that makes one.
+STRIPE_CALLS = {
+    "send": (Step.STRIPE_SEND, lambda meter: meter.send(CLAIM)),
+    "check": (Step.STRIPE_READ, lambda meter: meter.check(["credits"])),
+    "meters": (Step.STRIPE_READ, lambda meter: meter.meters()),
+    "has_customer": (Step.STRIPE_READ, lambda meter: meter.has_customer("cus_1")),
+}
+LANGFUSE_CALLS = {
+    "get": (Step.LANGFUSE_READ, lambda client: client.get("/api/public/health", (), json.loads)),
+    "post": (Step.LANGFUSE_WRITE, lambda client: client.post("/api/public/ingestion", b'{"batch":[]}', json.loads)),
+}
+# A time-out takes too long to be waited for here; it ends as a reset does.
+FAULTS = [None, *(fault for fault in Fault if fault not in (Fault.HANG_BEFORE, Fault.HANG_AFTER))]
+PROCESSED = (None, Fault.ERROR_AFTER, Fault.RESET_AFTER, Fault.TRUNCATED)
+SEEN = "seen by the service"
+
+
+@pytest.fixture
+def happened():
+    """What happens, in order: failpoints, and requests that a service has seen."""
+    found = []
+    arm(lambda step, side: found.append((step, side)))
+    yield found
+    arm(None)
+
+
+class Seeing:
+    """A service that notes each request that it answers."""
+
+    def __init__(self, service, happened):
+        self.service, self.happened = service, happened
+
+    def handle(self, request):
+        self.happened.append(SEEN)
+        return self.service.handle(request)
+
+
+@pytest.fixture
+def address(serving, happened):
+    """A function that serves a service whose first request meets a fault, if one is given."""
+
+    def serve_it(service, fault):
+        faults = Faults(0, {fault: 1}, limit=1) if fault else None
+        return serving(Seeing(service, happened), faults)
+
+    return serve_it
+
+
+def around(step, *, seen=True):
+    """What happens around one request."""
+    return [(step, Side.BEFORE), *([SEEN] if seen else []), (step, Side.AFTER)]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", STRIPE_CALLS)
+def test_every_request_to_stripe_reaches_both_sides(name, fault, address, stripe, clock, happened):
+    """A send is made once, whatever comes of it; a question is repeated."""
+    step, call = STRIPE_CALLS[name]
+
+    call(StripeMeter("sk_test_sandbox", clock, api_base=address(stripe, fault)))
+
+    repeated = around(step) if fault and step is not Step.STRIPE_SEND else []
+    assert happened == around(step, seen=fault in PROCESSED) + repeated
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", LANGFUSE_CALLS)
+def test_every_request_to_langfuse_reaches_both_sides(name, fault, address, langfuse, clock, happened):
+    """Repeated if it failed, each time between its failpoints."""
+    step, call = LANGFUSE_CALLS[name]
+    url = address(langfuse, fault)
+
+    call(LangfuseClient(url, DEFAULT_PROJECT.public_key, DEFAULT_PROJECT.secret_key, clock))
+
+    assert happened == around(step, seen=fault in PROCESSED) + (around(step) if fault else [])
+
+
+def test_a_refused_key_reaches_both_sides(address, stripe, clock, happened):
+    """The error that ends a run is an answer too."""
+    with pytest.raises(Exception, match="refused the key"):
+        StripeMeter("sk_test_wrong", clock, api_base=address(stripe, None)).send(CLAIM)
+
+    assert happened == around(Step.STRIPE_SEND)
+
+
+@pytest.mark.parametrize(("client", "listed"), [(StripeMeter, STRIPE_CALLS), (LangfuseClient, LANGFUSE_CALLS)])
+def test_no_method_that_makes_requests_is_forgotten(client, listed):
+    """A new method of a client gets a row in the tables above; `close` makes no request."""
+    public = {name for name, _ in inspect.getmembers(client, inspect.isfunction) if not name.startswith("_")}
+
+    assert public - {"close"} == set(listed)

@@ -1,0 +1,237 @@
+"""What leads to each failpoint: a command, the steps that it takes, and what happened before it.
+
+A new member of `failpoints.Step` gets a row of its own or a place in one; test_failpoints.py does the rest.
+"""
+
+import contextlib
+import signal
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import resources
+
+from children import CrashChild
+from observation_services import HEADERS
+
+from child import Stop
+from databases import fresh_ledgers
+from tallymark.clock import SystemClock
+from tallymark.core.clock import SECOND_US, format_time, parse_time
+from tallymark.failpoints import Side, Step
+from tallymark.sandbox.langfuse import SandboxLangfuse
+from tallymark.sandbox.story import expect, tell
+from tallymark.sandbox.wire import Request
+from worlds import PROJECT, World, open_world
+
+# The databases on which every scenario is run.
+DATABASES = ("sqlite",)
+TRACES = 220
+SYNC, FULL_SYNC, BACKFILL = ("sync", "--json"), ("sync", "--json", "--full"), ("backfill", "--json")
+LEGACY, EVENTS_ONLY = "legacy", "events_only"
+
+
+def nothing(_world):
+    """Nothing has happened before."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A command that takes some steps: killed on each side of each, of `often` the second and the last time too."""
+
+    name: str
+    steps: tuple[Step, ...]
+    command: tuple[str, ...] = SYNC
+    generation: str = LEGACY
+    often: tuple[Step, ...] = ()
+    before: Callable[[World], None] = nothing
+    constants: Mapping[str, object] = field(default_factory=dict)
+    databases: tuple[str, ...] = DATABASES
+
+
+@cache
+def _story():
+    """The same traces for all scenarios, so that every run of one takes the same steps."""
+    return list(tell(TRACES, SystemClock().now_us()))
+
+
+@contextlib.contextmanager
+def world_of(folder, scenario, database="sqlite", **services):
+    """A world in which everything has happened that comes before a scenario's command."""
+    langfuse = SandboxLangfuse(clock=SystemClock(), generation=scenario.generation)
+    with (
+        fresh_ledgers(database, folder) as address,
+        open_world(folder, langfuse=langfuse, ledger_url=address(), **services) as world,
+    ):
+        world.told = list(_story())
+        world.expected = expect(iter(world.told))
+        for told in world.told:
+            langfuse.put_trace(PROJECT, {**told.trace, "bookmarked": told.bookmarked}, told.observations)
+        scenario.before(world)
+        yield world
+
+
+def run(world, arguments, **changes):
+    """Run a command in a child to its end, which must be a good one: 0, or 1 for the traces that are held."""
+    child = CrashChild(world, arguments, **changes)
+    ended = child.end()
+    assert ended.status in (0, 1), ended.err
+    assert ended.json["failed"] == 0, ended.out
+    return ended.json
+
+
+# --- what happened before
+
+
+def late_usage(world):
+    """All is billed and marked; then every fourth plain trace turns out to have cost more."""
+    run(world, SYNC)
+    for place, told in enumerate(world.told):
+        if told.kind == "plain" and place % 4 == 0:
+            world.told[place] = replace(told, observations=[*told.observations, _later_observation(told)])
+            world.langfuse.put_trace(PROJECT, told.trace, world.told[place].observations)
+    world.expected = expect(iter(world.told))
+
+
+def _later_observation(told):
+    start_us = parse_time(told.observations[-1]["endTime"])
+    return {
+        **told.observations[-1],
+        "id": f"{told.trace['id']}-late",
+        "startTime": format_time(start_us),
+        "endTime": format_time(start_us + SECOND_US),
+        "costDetails": {"total": 0.0123},
+    }
+
+
+def lost_scores(world):
+    """All is billed and marked; then the server loses every third score."""
+    run(world, SYNC)
+    scores = [score for trace in sorted(world.marked()) for score in world.langfuse.scores(PROJECT, trace)]
+    for score in scores[::3]:
+        path = f"/api/public/scores/{score['id']}"
+        assert world.langfuse.handle(Request("DELETE", path, (), HEADERS)).status == 202
+
+
+def refused(world):
+    """The meter was inactive when everything was sent, and is active again."""
+    run(world, (*SYNC, "--from", "6d", "--to", "5d"))  # No trace is so old; the meter is checked, and found in order.
+    _switch_meter(world, "deactivate")
+    ended = CrashChild(world, SYNC).end()
+    assert ended.json["meter_events"]["rejected"] > 0
+    _switch_meter(world, "reactivate")
+
+
+def _switch_meter(world, how):
+    headers = {"authorization": "Bearer sk_test_sandbox"}
+    path = f"/v1/billing/meters/mtr_sandbox_0001/{how}"
+    assert world.stripe.handle(Request("POST", path, (), headers)).status == 200
+
+
+def counted_and_broken(world):
+    """Stripe is going to answer its first eight meter events with 500, after it has counted them."""
+    world.stripe.break_next(8, counted=True)
+
+
+def broken(world):
+    """Stripe is going to answer its first eight meter events with 500, and count none of them."""
+    world.stripe.break_next(8, counted=False)
+
+
+def unanswered(world):
+    """A run was killed with eight meter events on their way; Stripe has got some of them."""
+    ended = CrashChild(world, SYNC, Stop(Step.STRIPE_SEND, Side.AFTER, 12)).end()
+    assert ended.status == -signal.SIGKILL, ended.err
+
+
+def rejected(world):
+    """Stripe took everything, found three meter events wrong, and reports it; what was wrong is mended since."""
+    world.stripe.reject_next(3, "meter_event_customer_not_found")
+    run(world, SYNC)
+    world.stripe_clock.advance(60)
+    assert len(world.stripe.rejected_later()) == 3
+
+
+def old_ledger(world):
+    """The ledger is of the first schema, and owes a customer 2.5 credits."""
+    script = resources.files("tallymark.ledger").joinpath("migrations", "0001_first.sqlite.sql").read_text()
+    now_us = SystemClock().now_us()
+    with contextlib.closing(sqlite3.connect(world.ledger)) as database:
+        database.executescript(script)
+        database.execute(
+            "insert into entry (project_id, trace_id, meter, sequence, kind, customer_id, amount_micros, timestamp_us,"
+            " bucket_start_us, bucket_end_us, bucket_key, card_digest, components, run_id, created_at_us)"
+            " values ('p', 'old', 'credits', 0, 'charge', 'cus_old', 2500000, ?, ?, ?, '', 'card', '{}', 'run', 0)",
+            [now_us, now_us, now_us + 1],
+        )
+        database.execute("pragma user_version = 1")
+        database.commit()
+    world.expected.micros["cus_old"] += 2_500_000
+
+
+# --- the table
+
+BEGINS_AND_ENDS = (Step.MIGRATE, Step.START_RUN, Step.FINISH_RUN)
+SENDS = (Step.GATHER, Step.CLAIM, Step.SETTLE, Step.STRIPE_SEND)
+MARKS = (Step.SETTLE_MARKS, Step.LANGFUSE_WRITE)
+STAGES = (Step.STAGE, Step.DECIDE_STAGED)
+
+# Stripe forgets identifiers at once, and its sums are never late.
+NO_PROMISE = {
+    "tallymark.ledger.sending.STRIPE_PROMISE_US": 0,
+    "tallymark.ledger.sending.STRIPE_PROMISE_MARGIN_US": 0,
+    "tallymark.core.doubt.SUMMARY_MARGIN_US": 0,
+}
+
+SCENARIOS = (
+    Scenario(
+        "first sync",
+        (*BEGINS_AND_ENDS, Step.PUT_COVERAGE, Step.REOPEN_REJECTED, Step.STRIPE_READ, Step.LANGFUSE_READ),
+        often=(Step.PUT_FACT, Step.RECORD, *SENDS, *MARKS),
+    ),
+    Scenario(
+        "first sync by observations",
+        (*BEGINS_AND_ENDS, Step.PUT_FACT, Step.LANGFUSE_READ, *SENDS),
+        generation=EVENTS_ONLY,
+        often=(*STAGES, Step.PUT_COVERAGE, *MARKS),
+    ),
+    Scenario(
+        "backfill",
+        (*BEGINS_AND_ENDS, Step.PUT_FACT, Step.PUT_COVERAGE, Step.LANGFUSE_READ, Step.FORGET_COVERAGE),
+        BACKFILL,
+        often=(Step.RECORD, Step.TAG, Step.LANGFUSE_WRITE),
+    ),
+    Scenario(
+        "backfill by observations",
+        (Step.PUT_FACT, *STAGES, Step.PUT_COVERAGE, Step.FORGET_COVERAGE),
+        BACKFILL,
+        generation=EVENTS_ONLY,
+    ),
+    Scenario("late usage", (Step.RECORD, *SENDS, *MARKS), FULL_SYNC, before=late_usage),
+    Scenario(
+        "lost scores",
+        (Step.OWE_LOST_MARKS, *MARKS),
+        FULL_SYNC,
+        EVENTS_ONLY,
+        often=(Step.PUT_SCORE_MARKS,),
+        before=lost_scores,
+        constants={"tallymark.flows.read.MARK_VISIBLE_AFTER_US": 0},
+    ),
+    Scenario("after a refusal", (Step.REOPEN_REJECTED, *SENDS), before=refused),
+    Scenario("Stripe counts and fails", (Step.STRIPE_SEND, Step.SETTLE), before=counted_and_broken),
+    Scenario("Stripe fails", (Step.STRIPE_SEND, Step.SETTLE), before=broken),
+    Scenario(
+        "past Stripe's promise",
+        (*SENDS, *MARKS),
+        often=(Step.SETTLE_DOUBTS,),
+        before=unanswered,
+        constants=NO_PROMISE,
+    ),
+    Scenario(
+        "Stripe rejects later",
+        (Step.PUT_NOTIFICATIONS, Step.APPLY_REPORT, Step.CLOSE_REPORTS, Step.REISSUE, *SENDS, *MARKS),
+        before=rejected,
+        constants={"tallymark.flows.reports.POLL_EVERY_US": 0},
+    ),
+    Scenario("old ledger", (Step.MIGRATE, Step.GATHER), before=old_ledger, databases=("sqlite",)),
+)

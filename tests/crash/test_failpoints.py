@@ -1,0 +1,222 @@
+"""A process that is killed at any failpoint, and started again, bills every trace once and marks it once.
+
+The real command runs in a child on a real ledger, is lost to SIGKILL there, and the sandbox Stripe's own tally says
+what was billed (G1, G2, G4 and G5). docs/adr/0023 says where failpoints stand and why.
+"""
+
+import itertools
+import signal
+from itertools import product
+
+import pytest
+from children import SMALL, CrashChild
+from judge import check_marks, check_money, check_order, check_traces
+from scenarios import BACKFILL, DATABASES, EVENTS_ONLY, FULL_SYNC, SCENARIOS, SYNC, run, world_of
+
+from child import REACHED, STARTED, Stop, Then
+from tallymark.clock import SystemClock
+from tallymark.failpoints import Side, Step
+from tallymark.sandbox.faults import Fault, Faults
+from tallymark.source.traces import BILLED_FIELDS
+from worlds import PROJECT, WAIT_SECONDS_MAX, until
+
+LAST = "last"
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
+FIRST_SYNC = BY_NAME["first sync"]
+# Between what the ledger and what Stripe knows.
+AROUND_SENDING = (
+    (Step.CLAIM, Side.AFTER),
+    (Step.STRIPE_SEND, Side.BEFORE),
+    (Step.STRIPE_SEND, Side.AFTER),
+    (Step.SETTLE, Side.BEFORE),
+    (Step.SETTLE, Side.AFTER),
+)
+# What two workers do to the same rows.
+SHARED = (Step.RECORD, Step.GATHER, Step.CLAIM, Step.STRIPE_SEND, Step.SETTLE)
+CLAIMS = SMALL["tallymark.flows.send.CLAIMS_MAX"]
+on_every_database = pytest.mark.parametrize("database", DATABASES)
+
+
+def kills():
+    """Every (database, scenario, step, side, time) that is tried."""
+    for scenario in SCENARIOS:
+        times = {**dict.fromkeys(scenario.steps, (1,)), **dict.fromkeys(scenario.often, (1, 2, LAST))}
+        for database, (step, each), side in product(scenario.databases, times.items(), Side):
+            yield from ((database, scenario, step, side, time) for time in each)
+
+
+KILLS = list(kills())
+
+
+def named(values):
+    """The id of a test, or a part of it."""
+    each = values if isinstance(values, tuple) else (values,)
+    return ", ".join(str(getattr(value, "name", value)).lower() for value in each)
+
+
+def lose(world, scenario, stop):
+    """Run a scenario's command in a child that is killed at a failpoint; an error if it never gets there."""
+    marked = world.marked()
+    ended = CrashChild(world, scenario.command, stop, constants=scenario.constants).end()
+    assert ended.status == -signal.SIGKILL, ended.err or ended.out
+    check_order(world, marked)
+
+
+def finish(world, scenario):
+    """Run once more, undisturbed: then everything is billed and marked, and a full sync finds nothing left."""
+    run(world, scenario.command, constants=scenario.constants)
+    if scenario.command == BACKFILL:
+        check_tags(world, scenario)
+        run(world, SYNC)
+    again = run(world, FULL_SYNC)
+    assert (again["meter_events"]["accepted"], again["adjusted"], again["processed"]) == (0, 0, 0)
+    assert again["marks"]["written"] == 0
+    check_all(world, scenario)
+
+
+def check_all(world, scenario):
+    """What must hold in the end."""
+    check_money(world)
+    check_traces(world)
+    check_marks(world, by_score=scenario.generation == EVENTS_ONLY)
+    check_order(world, set())
+
+
+def third_page():
+    """A matcher for the third page of a range, whichever is read: traces or observations."""
+    seen = itertools.count(1)
+
+    def matches(request):
+        query = dict(request.query)
+        return (query.get("fields") == BILLED_FIELDS or "fromStartTime" in query) and next(seen) == 3
+
+    return matches
+
+
+def check_tags(world, scenario):
+    """After a backfill every unbilled trace carries the tag, where the server takes one."""
+    untagged = [told.trace["id"] for told in world.told if told.kind == "untagged"]
+    if scenario.generation != EVENTS_ONLY:
+        assert all("billing:pending" in world.langfuse.trace(PROJECT, trace)["tags"] for trace in untagged)
+
+
+@pytest.fixture(scope="session")
+def last_time(tmp_path_factory):
+    """A function that tells how often an undisturbed run reaches one side of a step."""
+    counted = {}
+
+    def ask(scenario, step, side):
+        if scenario.name not in counted:
+            with world_of(tmp_path_factory.mktemp("rehearsal"), scenario) as world:
+                child = CrashChild(world, scenario.command, constants=scenario.constants)
+                child.end()
+                counted[scenario.name] = child.counts()
+        return counted[scenario.name][step, side]
+
+    return ask
+
+
+# --- one process
+
+
+def test_every_step_has_a_scenario():
+    """A step that is added without one would never be tried. Copies of a ledger are killed in test_killed_copies.py."""
+    tried = {step for scenario in SCENARIOS for step in (*scenario.steps, *scenario.often)}
+    assert tried | {Step.BACK_UP, Step.RESTORE} == set(Step)
+
+
+@pytest.mark.parametrize(("database", "scenario", "step", "side", "time"), KILLS, ids=map(named, KILLS))
+def test_killed_at_a_failpoint_bills_once(tmp_path, last_time, database, scenario, step, side, time):
+    """Whatever was done and not told, or told and not done: the next run completes it, and repeats nothing."""
+    number = last_time(scenario, step, side) if time == LAST else time
+    with world_of(tmp_path, scenario, database) as world:
+        lose(world, scenario, Stop(step, side, number))
+        finish(world, scenario)
+
+
+@on_every_database
+@pytest.mark.parametrize("second", AROUND_SENDING, ids=named)
+@pytest.mark.parametrize("first", AROUND_SENDING, ids=named)
+def test_killed_again_while_recovering_bills_once(tmp_path, database, first, second):
+    """The run that completes another one is lost too, in the middle of the same meter events."""
+    with world_of(tmp_path, FIRST_SYNC, database) as world:
+        lose(world, FIRST_SYNC, Stop(*first))
+        lose(world, FIRST_SYNC, Stop(*second))
+        finish(world, FIRST_SYNC)
+
+
+@pytest.mark.parametrize("scenario", [FIRST_SYNC, BY_NAME["first sync by observations"]], ids=lambda one: one.name)
+def test_a_killed_run_leaves_no_reader_behind(tmp_path, scenario):
+    """A long range is read by a process of its own, which ends with its parent although the server keeps it waiting."""
+    faults = Faults.script([(third_page(), Fault.HANG_AFTER)], hang_seconds=10 * WAIT_SECONDS_MAX)
+    with world_of(tmp_path, scenario, langfuse_faults=faults) as world:
+        child = CrashChild(world, SYNC, BILLING_LANGFUSE_REQUESTS_PER_MINUTE=None)
+        until(lambda: faults.done)
+        child.kill()
+        # The end of its outputs, which its reader shares, is waited for too.
+        assert child.end().status == -signal.SIGKILL
+        finish(world, scenario)
+
+
+# --- two processes
+
+
+@on_every_database
+@pytest.mark.parametrize("side", Side)
+@pytest.mark.parametrize("step", SHARED)
+def test_one_of_two_workers_is_killed(tmp_path, database, step, side):
+    """The other one, in the middle of the same work, goes on; what was lost is done by it or by the next run, once."""
+    with world_of(tmp_path, FIRST_SYNC, database) as world:
+        lost = CrashChild(world, SYNC, Stop(step, side, then=Then.STANDS))
+        lost.wait_until(REACHED)
+        other = CrashChild(world, SYNC, Stop(step, side, then=Then.GOES_ON))
+        # Before it commits, the one that is going to be lost holds the ledger, and the other one waits for it.
+        other.wait_until(STARTED if side is Side.BEFORE and step is not Step.STRIPE_SEND else REACHED)
+        lost.kill()
+        assert lost.end().status == -signal.SIGKILL
+        check_order(world, set())
+        assert other.end().status in (0, 1)
+        finish(world, FIRST_SYNC)
+
+
+@on_every_database
+def test_a_worker_that_comes_back_late_reopens_nothing(tmp_path, database):
+    """It stood still past its claims, and another one has sent and settled them; its answers, all unknown, are old."""
+    scenario = BY_NAME["Stripe counts and fails"]
+    with world_of(tmp_path, scenario, database) as world:
+        late = a_late_worker(world)
+        run(world, SYNC)
+        check_all(world, scenario)
+        late.go_on()
+        assert late.end().status in (0, 1)
+        finish(world, scenario)
+
+
+@on_every_database
+def test_a_worker_that_comes_back_late_takes_no_claim_away(tmp_path, database):
+    """It stood still past its claims, and another one is sending them at this moment."""
+    scenario = BY_NAME["Stripe counts and fails"]
+    with world_of(tmp_path, scenario, database) as world:
+        late = a_late_worker(world)
+        until(lambda: world.ask("select max(claimed_until_us) from meter_event")[0][0] < SystemClock().now_us())
+        other = CrashChild(world, SYNC, Stop(Step.STRIPE_SEND, Side.BEFORE, then=Then.STANDS))
+        other.wait_until(REACHED)
+        late.go_on()
+        until(lambda: len(world.ask("select 1 from attempt where outcome = 'unknown'")) == CLAIMS)
+        taken_over = "select distinct state, attempt from meter_event where attempt > 1"
+        assert world.ask(taken_over) == [("sending", 2)]
+        other.go_on()
+        assert [each.end().status in (0, 1) for each in (late, other)] == [True, True]
+        finish(world, scenario)
+
+
+def a_late_worker(world):
+    """A worker that stands still before it settles its first claims, which end after a second."""
+    child = CrashChild(
+        world,
+        SYNC,
+        Stop(Step.STRIPE_SEND, Side.AFTER, CLAIMS, Then.STANDS),
+        constants={"tallymark.ledger.sending.CLAIM_SECONDS": 1},
+    )
+    child.wait_until(REACHED)
+    return child
