@@ -16,6 +16,7 @@ from .commands.common import Moment, begin, common
 from .commands.held import held
 from .commands.ledger import ledger
 from .commands.rates import rates
+from .commands.reconcile import reconcile
 from .errors import TallymarkError
 
 EXIT_USAGE = 2
@@ -29,6 +30,7 @@ def cli() -> None:
 
 
 cli.add_command(held)
+cli.add_command(reconcile)
 cli.add_command(rates)
 cli.add_command(ledger)
 
@@ -209,8 +211,13 @@ def completion(config_file: Path | None, verbose: bool, quiet: bool, as_json: bo
 @cli.command()
 @common
 @click.option(
-    "--traces", type=click.IntRange(1), default=40_000, show_default=True, help="How many traces the story has."
+    "--story",
+    type=click.Choice(["billing", "doubt"]),
+    default="billing",
+    show_default=True,
+    help="billing: bill everything, once. doubt: Stripe takes meter events and never answers.",
 )
+@click.option("--traces", type=click.IntRange(1), help="How many traces it has; 40,000, or 300 for doubt.")
 @click.option(
     "--generation",
     type=click.Choice(["traces", "observations"]),

@@ -7,11 +7,16 @@ from dataclasses import asdict
 from typing import Any
 
 import click
+import msgspec
 
 from .console import print_table
+from .core.balance import UNEXPLAINED
 from .flows.backfill import BackfillSummary
 from .flows.doctor import Finding
+from .flows.reconciliation import Reconciliation
 from .flows.summary import SyncSummary
+
+SHOWN_MAX = 20
 
 
 def show_sync(summary: SyncSummary) -> None:
@@ -139,6 +144,43 @@ def show_held(found: Mapping[str, Any]) -> None:
         rows = [{**report, "codes": ", ".join(report["codes"])} for report in found["reports"]]
         shown = ("notification", "time", "meter", "codes", "state", "reported", "matched")
         print_table(rows, shown, "reports of Stripe on usage that it did not count, not explained yet")
+
+
+def show_reconciliation(found: Reconciliation) -> None:
+    """The way from Langfuse to Stripe, the causes, and the customers for whom more than the carry differs."""
+    click.echo(f"compared {found.from_} to {found.to} by {found.by}")
+    click.echo(f"{found.total.langfuse:>24}  credits in Langfuse, rated again")
+    for cause, amount in found.total.differences.items():
+        click.echo(f"{amount:>24}  {cause.replace('_', ' ')}")
+    click.echo(f"{found.total.stripe or '0.000000':>24}  counted by Stripe")
+    rows = [{**msgspec.structs.asdict(line), "traces": line.traces or None} for line in found.causes]
+    print_table(rows, ("cause", "credits", "windows", "traces", "remedy"), "causes")
+    marks = found.marks
+    click.echo(f"marks: {marks.expected:,} expected, {marks.seen:,} seen, {marks.lost:,} lost")
+    _show_unexplained(found)
+    click.echo(
+        "every difference has a cause" if found.explained else "NOT explained: see above; --report FILE.html shows all"
+    )
+    click.echo(
+        f"requests: {found.requests.langfuse:,} Langfuse, {found.requests.stripe:,} Stripe; {found.seconds:.1f} s"
+    )
+
+
+def _show_unexplained(found: Reconciliation) -> None:
+    rows = [
+        {
+            "customer": line.customer,
+            "meter": line.meter,
+            "window": line.window,
+            "differences": ", ".join(
+                f"{cause.replace('_', ' ')} {amount}" for cause, amount in line.differences.items()
+            ),
+        }
+        for line in found.windows
+        if any(cause in UNEXPLAINED for cause in line.differences)
+    ]
+    if rows:
+        print_table(rows[:SHOWN_MAX], ("customer", "meter", "window", "differences"), "without a cause")
 
 
 def show_findings(findings: Sequence[Finding]) -> None:

@@ -50,7 +50,17 @@ def test_people_see_the_checks(tmp_path):
     ended = tallymark(tmp_path, "demo", "--traces", "100")
 
     verdicts = [line.split()[0] for line in ended.out.splitlines() if line.startswith(("  ok ", "  NOT "))]
-    assert (ended.status, verdicts) == (0, ["ok"] * 5)
+    assert (ended.status, verdicts) == (0, ["ok"] * 6)
+
+
+def test_the_story_of_doubt_ends_well(tmp_path):
+    """Stripe takes everything and never answers; after 30 hours nothing is sent again, all is settled, and exact."""
+    ended = tallymark(tmp_path, "demo", "--story", "doubt", "--traces", "100", "--json")
+
+    assert (ended.status, ended.json["problems"]) == (0, [])
+    assert ended.json["unanswered_sync"]["meter_events"]["accepted"] == 0
+    assert ended.json["settling_sync"]["meter_events"]["settled"] > 50
+    assert ended.json["reconcile"]["explained"] is True
 
 
 def test_a_workload_costs_every_customer_what_the_oracle_says(tmp_path):

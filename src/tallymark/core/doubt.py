@@ -45,6 +45,9 @@ class Value:
 
 
 NOTHING = Value(0, "0")
+PLUS = " + "
+"""What stands between the values of several meters that were added up."""
+
 NO_CUSTOMER = Value(None, "no such customer")
 
 
@@ -52,7 +55,7 @@ def total(values: Iterable[Value]) -> Value:
     """Several values together; no number of credits if there are none, or one of them has none."""
     found = list(values)
     known = [value.credits for value in found if value.credits is not None]
-    said = " + ".join(value.said for value in found) or "nothing, since it has no such meter"
+    said = PLUS.join(value.said for value in found) or "nothing, since it has no such meter"
     return Value(sum(known) if found and len(known) == len(found) else None, said)
 
 

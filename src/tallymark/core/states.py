@@ -80,7 +80,9 @@ class Claim:
 
 
 def retry_delay_us(attempt: int, retry_after_seconds: float | None) -> int:
-    """How long to wait before a meter event is offered again: doubling from 0.2 s to 30 s, or what the meter asked."""
-    if retry_after_seconds is not None:
-        return int(retry_after_seconds * 1_000_000)
-    return min(30_000_000, 100_000 << min(attempt, 10))
+    """How long to wait before a meter event is offered again: doubling from 0.2 s to 30 s, or longer if so asked.
+
+    Never shorter than the doubling: a "Retry-After: 0" would else be answered by asking again at once, for ever.
+    """
+    doubled_us = min(30_000_000, 100_000 << min(attempt, 10))
+    return max(doubled_us, int((retry_after_seconds or 0) * 1_000_000))

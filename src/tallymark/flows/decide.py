@@ -139,6 +139,10 @@ class Decider:
         same_usage = unit.cost_usd == known.cost_usd and unit.duration_s == known.duration_s
         if trace.generation == "traces" and same_usage and attributes_text(trace) == known.attributes:
             return None
+        return self.rate_again(trace, known)
+
+    def rate_again(self, trace: Trace, known: Known) -> Rated | None:
+        """Rate a trace by the card and at the time it was billed by; None if this reading cannot be rated."""
         at_billing = replace(trace, timestamp_us=known.timestamp_us)
         ownership = ownership_as_billed(known.components, self.config.default_ai_ownership)
         rated = rate(at_billing, self._card(known), default_ownership=ownership)

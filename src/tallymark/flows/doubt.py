@@ -9,14 +9,15 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from ..core.clock import HOUR_US, MINUTE_US, SECOND_US, Clock
-from ..core.doubt import NO_CUSTOMER, NOTHING, Value, Window, spans_of, total, windows_of
-from ..errors import KeyRefused, NotFound, RemoteError
+from ..core.doubt import Window, spans_of, windows_of
+from ..errors import KeyRefused, RemoteError
 from ..ledger import Ledger
 from ..ledger.doubts import Asked, Place, Settled, is_quiet, questions, settle_window
 from ..ledger.reports import close_reports
 from ..meter.stripe_events import StripeMeter
-from ..meter.summaries import Grouping, summaries
+from ..meter.summaries import Grouping
 from .stations import Stations
+from .windows import meter_ids, values_of
 
 log = logging.getLogger("tallymark")
 # Requests for summaries in one run, about; Stripe allows at least 10,000 reads a month (facts/stripe.md section 4).
@@ -55,9 +56,7 @@ class _Asking:
     def __init__(self, ledger: Ledger, stripe: StripeMeter, clock: Clock) -> None:
         self.ledger, self.clock = ledger, clock
         self._stripe, self._requests_before = stripe, stripe.requests
-        self._meter_ids: dict[str, list[str]] = {}
-        for meter in stripe.meters():
-            self._meter_ids.setdefault(meter["event_name"], []).append(meter["id"])
+        self._meter_ids = meter_ids(stripe)
 
     def ask(self, windows: Sequence[Window], grouping: Grouping | None) -> Iterator[Asked]:
         """What Stripe says of each window that is quiet, as long as requests are left."""
@@ -67,17 +66,5 @@ class _Asking:
                 log.info("%d requests for summaries were made; the next run goes on with what is in doubt", READS_MAX)
                 return
             asked_at_us = self.clock.now_us()
-            values = self._values(span, grouping)
+            values = values_of(self._stripe, self._meter_ids, span, grouping)
             yield from (Asked(window, values[window], asked_at_us, last=grouping is None) for window in span)
-
-    def _values(self, span: Sequence[Window], grouping: Grouping | None) -> dict[Window, Value]:
-        """The values of windows of one customer and meter. An event name may have had several meters in its time."""
-        first, last = span[0], span[-1]
-        try:
-            found = [
-                summaries(self._stripe, meter_id, first.customer_id, first.start_s, last.end_s, grouping)
-                for meter_id in self._meter_ids.get(first.meter, ())
-            ]
-        except NotFound:
-            return dict.fromkeys(span, NO_CUSTOMER)
-        return {window: total(values.get(window.start_s, NOTHING) for values in found) for window in span}

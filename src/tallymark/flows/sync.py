@@ -69,10 +69,11 @@ def sync(
     only_pending = config.use_tag_filtering if use_tag_filtering is None else use_tag_filtering
     request = Request(trace_id, from_us, to_us, full, only_pending and trace_id is None)
     with open_stations(config, dry_run=dry_run, clock=clock) as stations:
-        return _run(stations, request, dry_run, progress)
+        return run_sync(stations, request, dry_run, progress)
 
 
-def _run(stations: Stations, request: Request, dry_run: bool, progress: Progress) -> SyncSummary:
+def run_sync(stations: Stations, request: Request, dry_run: bool, progress: Progress) -> SyncSummary:
+    """One sync over stations that are open already."""
     check_meter(stations)
     run = start_run(stations, "sync")
     reported = take_reports(stations, run)

@@ -120,6 +120,11 @@ class Ledger:
         with self._db.transaction(Step.PUT_FACT):
             self._db.write("put_fact", name=name, value=value)
 
+    def chain_head(self, name: str) -> str:
+        """The newest link of the chain over "entry" or "decision": how many lines, and the digest of the last."""
+        head = self._db.row("chain_head", name=name)
+        return f"{head['length']}:{head['digest']}"
+
     # --- runs and coverage
 
     def start_run(self, run_id: str, verb: str, now_us: int, card_digest: str, card_text: str) -> None:

@@ -174,10 +174,11 @@ def outcome_of(error: Exception, identifier: str) -> MeterOutcome:
 
 
 def _said(error: Exception) -> str:
-    """What an error says, short, without request ids; an error that is not Stripe's is named by its class only."""
-    if isinstance(error, stripe.StripeError):
-        return f"{error.http_status or 'no answer'}: {error._message or type(error).__name__}"[:DETAIL_LENGTH_MAX]
-    return f"no answer: {type(error).__name__}"
+    """What an error says, short, without request ids; where no answer came, what is known is the kind of error only."""
+    status = error.http_status if isinstance(error, stripe.StripeError) else None
+    if status is None:
+        return f"no answer: {type(error.__cause__ or error).__name__}"
+    return f"{status}: {getattr(error, '_message', None) or type(error).__name__}"[:DETAIL_LENGTH_MAX]
 
 
 def _retry_after_seconds(error: Exception) -> float | None:

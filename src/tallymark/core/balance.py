@@ -1,0 +1,154 @@
+"""How Langfuse, ledger and Stripe are compared: windows of a customer's usage on a meter, and what explains each gap.
+
+For every window: what Langfuse holds, plus all differences with their signs, is what Stripe counted. What no cause
+explains is a difference of its own at the step where it appears, never left out. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import combinations
+
+from .credits import MICROS_PER_CREDIT
+from .states import State
+
+WindowKey = tuple[str, str, int]
+"""(customer id, meter, start in microseconds). Usage without a customer has the customer ''."""
+
+SUBSET_MAX = 12
+
+
+class Cause(StrEnum):
+    """Why two of the three differ, in the order of the way from Langfuse through the ledger to Stripe."""
+
+    SETTLING = "settling"
+    UNBILLED = "unbilled"
+    CHANGED = "changed"
+    HELD = "held"
+    MARKED_ELSEWHERE = "marked_elsewhere"
+    KEPT = "kept"
+    NOT_IN_LANGFUSE = "not_in_langfuse"
+    MOVED = "moved"
+    WAIVED = "waived"
+    INVOICED = "invoiced"
+    UNEXPLAINED_LANGFUSE = "unexplained_langfuse"
+    IN_FLIGHT = "in_flight"
+    LATE = "late"
+    IN_DOUBT = "in_doubt"
+    REJECTED = "rejected"
+    CARRY = "carry"
+    UNEXPLAINED_LEDGER = "unexplained_ledger"
+    UNEXPLAINED_STRIPE = "unexplained_stripe"
+
+
+UNEXPLAINED = (Cause.UNEXPLAINED_LANGFUSE, Cause.UNEXPLAINED_LEDGER, Cause.UNEXPLAINED_STRIPE)
+IN_LEDGER = (Cause.IN_FLIGHT, Cause.LATE, Cause.IN_DOUBT, Cause.REJECTED, Cause.CARRY)
+"""What lies between the ledger's lines and the credits that Stripe accepted."""
+
+
+REMEDIES = {
+    Cause.SETTLING: "wait: it is younger than the settle delay (BILLING_SETTLE_SECONDS)",
+    Cause.UNBILLED: "the next sync of this range bills it: tallymark reconcile --repair",
+    Cause.CHANGED: "the next sync of this range adjusts it: tallymark reconcile --repair",
+    Cause.HELD: "a person decides: tallymark held list",
+    Cause.MARKED_ELSEWHERE: "nothing: it carries a mark of an earlier billing, and this ledger did not bill it",
+    Cause.KEPT: "nothing: what was billed stays, because the reading may not lower or raise it (docs/adr/0005)",
+    Cause.NOT_IN_LANGFUSE: "Langfuse no longer has it; tallymark sync --full decides by BILLING_DELETED_TRACES",
+    Cause.MOVED: "nothing: a decision dated it otherwise; tallymark held decisions",
+    Cause.WAIVED: "nothing: a decision waived it; tallymark held decisions",
+    Cause.INVOICED: "nothing: a decision billed it by an invoice item; tallymark held decisions",
+    Cause.IN_FLIGHT: "wait for the next sync, or run it: it is on its way",
+    Cause.LATE: "its invoice is final, or Stripe takes nothing so old; a person decides: tallymark held list",
+    Cause.IN_DOUBT: "tallymark reconcile --repair asks Stripe's summaries again; else a person: tallymark held list",
+    Cause.REJECTED: "Stripe did not count it; mend the cause that tallymark held list names, then sync",
+    Cause.CARRY: "nothing: less than a credit is left over and goes into the customer's next usage",
+    Cause.UNEXPLAINED_LANGFUSE: "the same usage comes to something else than was billed: tallymark ledger verify",
+    Cause.UNEXPLAINED_LEDGER: "the ledger does not agree with itself: tallymark ledger verify",
+    Cause.UNEXPLAINED_STRIPE: "look at who else writes to this meter, and at Stripe's error reports of that time",
+}
+"""What to do about each cause."""
+
+CAUSE_OF_STATE = {
+    State.PENDING: Cause.IN_FLIGHT,
+    State.SENDING: Cause.IN_FLIGHT,
+    State.CANCELLING: Cause.IN_FLIGHT,
+    State.HELD: Cause.LATE,
+    State.IN_DOUBT: Cause.IN_DOUBT,
+    State.REJECTED: Cause.REJECTED,
+}
+"""Why a meter event's credits are not among those that Stripe counted."""
+
+
+@dataclass(slots=True)
+class Window:
+    """One window of one customer and meter. Amounts in micro-credits; `stripe_micros` None: Stripe was not asked."""
+
+    langfuse_micros: int = 0
+    entries_micros: int = 0
+    accepted_micros: int = 0
+    stripe_micros: int | None = None
+    differences: Counter[Cause] = field(default_factory=Counter)
+
+    def explain(self, doubtful: Sequence[int], unsettled: Sequence[int], unseen: Sequence[int]) -> None:
+        """Say why Stripe's value is not the accepted credits, and what is left unexplained.
+
+        Whole credits of meter events: `doubtful` and `unsettled` ones Stripe may have counted although the ledger does
+        not say so; `unseen` are accepted ones so young that Stripe's summaries may not show them yet.
+        """
+        counted_micros = self.accepted_micros if self.stripe_micros is None else self.stripe_micros
+        in_ledger_micros = sum(self.differences[cause] for cause in IN_LEDGER)
+        before_micros = sum(self.differences.values()) - in_ledger_micros
+        gap_micros = counted_micros - self.accepted_micros
+        rests = {
+            Cause.UNEXPLAINED_LANGFUSE: self.entries_micros - self.langfuse_micros - before_micros,
+            Cause.UNEXPLAINED_LEDGER: self.accepted_micros - self.entries_micros - in_ledger_micros,
+            cause_of_gap(gap_micros, doubtful, unsettled, unseen): gap_micros,
+        }
+        self.differences.update({cause: micros for cause, micros in rests.items() if micros})
+
+
+def cause_of_gap(gap_micros: int, doubtful: Sequence[int], unsettled: Sequence[int], unseen: Sequence[int]) -> Cause:
+    """Why Stripe counted more, or less, than was accepted: whole meter events, or nothing that is known."""
+    gap_credits, rest_micros = divmod(gap_micros, MICROS_PER_CREDIT)
+    if rest_micros:
+        return Cause.UNEXPLAINED_STRIPE
+    if gap_credits < 0:
+        return Cause.IN_FLIGHT if has_subset(unseen, -gap_credits) else Cause.UNEXPLAINED_STRIPE
+    if has_subset(doubtful, gap_credits):
+        return Cause.IN_DOUBT
+    return Cause.IN_FLIGHT if has_subset([*doubtful, *unsettled], gap_credits) else Cause.UNEXPLAINED_STRIPE
+
+
+def has_subset(amounts: Sequence[int], total: int) -> bool:
+    """Whether some of these amounts add up to a total. Of many, only all or single ones are tried."""
+    if len(amounts) > SUBSET_MAX:
+        return total in (sum(amounts), *amounts)
+    return any(sum(chosen) == total for size in range(1, len(amounts) + 1) for chosen in combinations(amounts, size))
+
+
+def totals_by_customer(windows: Mapping[WindowKey, Window]) -> dict[tuple[str, str], Window]:
+    """Windows added up for each customer and meter, in their order."""
+    totals: dict[tuple[str, str], Window] = {}
+    for (customer_id, meter, _), window in sorted(windows.items()):
+        add(totals.setdefault((customer_id, meter), Window()), window)
+    return totals
+
+
+def total(windows: Iterable[Window]) -> Window:
+    """All windows added up."""
+    everything = Window()
+    for window in windows:
+        add(everything, window)
+    return everything
+
+
+def add(to: Window, window: Window) -> None:
+    """Add one window to another."""
+    to.langfuse_micros += window.langfuse_micros
+    to.entries_micros += window.entries_micros
+    to.accepted_micros += window.accepted_micros
+    to.stripe_micros = (to.stripe_micros or 0) + (window.stripe_micros or 0)
+    to.differences.update(window.differences)

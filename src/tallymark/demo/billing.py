@@ -1,0 +1,132 @@
+"""The story of billing: everything is billed once, late usage too, and the three agree."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import msgspec
+
+from ..clock import SystemClock
+from ..core.clock import SECOND_US, format_time
+from ..flows.explain import explain
+from ..flows.summary import SyncSummary
+from ..remote.langfuse import LangfuseClient
+from ..show import show_explanation
+from .stage import LOOKBACK_US, Stage
+
+LATE_COST_USD = "0.0123"
+
+
+def tell_story(stage: Stage) -> None:
+    """Bill everything, run again, let usage arrive late, and compare with Stripe's own tally."""
+    first = _first_sync(stage)
+    _second_sync(stage)
+    # Before the late usage, so that it can be compared with what the traces alone come to.
+    stage.report["customers"] = stage.credits_by_customer()
+    trace_id = _late_usage(stage)
+    _judge(stage)
+    stage.say(f"\n== tallymark explain {trace_id}")
+    _explain(stage, trace_id)
+    stage.report |= {"fetched": first.fetched, "processed": first.processed}
+
+
+def _first_sync(stage: Stage) -> SyncSummary:
+    stage.say("\n== first sync: everything that Langfuse has")
+    summary = stage.sync(from_us=stage.sandbox.ready.now_us - LOOKBACK_US)
+    stage.report["first_sync"] = summary
+    if stage.expected is not None:
+        kinds = sorted(stage.expected.kinds.items())
+        stage.say("  the story holds " + ", ".join(f"{n:,} {kind}" for kind, n in kinds))
+        stage.check("every trace ended as the story says", _results(summary) == stage.expected.results)
+    return summary
+
+
+def _results(summary: SyncSummary) -> Counter[str]:
+    found = Counter({"processed": summary.processed, "failed": summary.failed, **summary.skipped, **summary.held})
+    return +found
+
+
+def _second_sync(stage: Stage) -> None:
+    stage.say("\n== second sync: nothing new, so only the overlap is read")
+    summary = stage.sync()
+    stage.report["second_sync"] = summary
+    stage.check("nothing was billed twice", summary.meter_events.accepted == 0 and summary.processed == 0)
+
+
+def _late_usage(stage: Stage) -> str:
+    """One more generation arrives for a trace that was billed."""
+    trace_id, at_us = _a_billed_trace(stage)
+    stage.say(f"\n== late usage: one more generation of {LATE_COST_USD} USD arrives for {trace_id}")
+    _report_late(stage, trace_id, at_us)
+    summary = stage.sync(from_us=at_us - SECOND_US)
+    stage.report["late_sync"] = summary
+    stage.check("the difference was billed as one adjustment", summary.adjusted == 1)
+    return trace_id
+
+
+def _a_billed_trace(stage: Stage) -> tuple[str, int]:
+    with stage.ledger() as ledger:
+        row = next(iter(ledger.query("latest_billed")))
+        return row["trace_id"], row["timestamp_us"]
+
+
+def _report_late(stage: Stage, trace_id: str, at_us: int) -> None:
+    """Report the late generation as an application would: by ingestion, or by OpenTelemetry to a v4 server."""
+    project = stage.config.projects[0]
+    client = LangfuseClient(project.base_url, project.public_key or "", project.secret_key or "", SystemClock())
+    if stage.generation == "observations":
+        client.post("/api/public/otel/v1/traces", msgspec.json.encode(_late_span(trace_id, at_us)), bytes)
+    else:
+        client.post("/api/public/ingestion", msgspec.json.encode(_late_generation(trace_id, at_us)), bytes)
+    client.close()
+
+
+def _late_generation(trace_id: str, at_us: int) -> dict[str, Any]:
+    body = {
+        "id": "late-observation",
+        "traceId": trace_id,
+        "type": "GENERATION",
+        "startTime": format_time(at_us),
+        "endTime": format_time(at_us),
+        "costDetails": {"total": msgspec.Raw(LATE_COST_USD.encode())},
+    }
+    now = format_time(SystemClock().now_us())
+    return {"batch": [{"id": "late", "type": "generation-create", "timestamp": now, "body": body}]}
+
+
+def _late_span(trace_id: str, at_us: int) -> dict[str, Any]:
+    attributes = {
+        "langfuse.observation.type": "generation",
+        "langfuse.observation.cost_details": f'{{"total":{LATE_COST_USD}}}',
+    }
+    span = {
+        "traceId": trace_id,
+        "spanId": "late-observation",
+        "parentSpanId": "an-earlier-span",
+        "name": "llm",
+        "startTimeUnixNano": str(at_us * 1000),
+        "endTimeUnixNano": str(at_us * 1000),
+        "attributes": [{"key": key, "value": {"stringValue": value}} for key, value in attributes.items()],
+    }
+    return {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
+
+
+def _judge(stage: Stage) -> None:
+    """Langfuse against the ledger against Stripe, and Stripe's own tally, of which reconcile knows nothing."""
+    stage.say("\n== reconcile: Langfuse, the ledger, and what Stripe counted")
+    found = stage.reconcile()
+    stage.report["reconcile"] = found
+    stage.check("every difference has a cause", found.explained)
+    stage.check_tally()
+    if stage.expected is not None:
+        before = "before the late usage, the entries equalled the story's own arithmetic, to the micro-credit"
+        stage.check(before, stage.report["customers"] == stage.expected_by_customer())
+
+
+def _explain(stage: Stage, trace_id: str) -> None:
+    with stage.ledger() as ledger:
+        found = explain(ledger, trace_id)
+    stage.report["explain"] = found
+    if not stage.quiet:
+        show_explanation(found)

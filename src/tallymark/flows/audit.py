@@ -1,0 +1,160 @@
+"""What Langfuse holds, rated again: each trace of a range is compared with what the ledger says of it.
+
+The auditor decides as a sync would, on a throw-away copy of the ledger, and adds up what it sees by customer, meter and
+window.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..core.balance import Cause, Window, WindowKey
+from ..core.clock import DAY_US, HOUR_US
+from ..core.decisions import Decision, Known, MarkState, Outcome, key_of
+from ..core.types import Rated, Reason, Trace
+from ..rating.customers import NoCustomer, resolve
+from ..rating.rate import rate
+from .decide import Decider, amounts_by_meter
+
+WIDTH_US = {"hour": HOUR_US, "day": DAY_US}
+EXAMPLES_MAX = 5
+
+
+@dataclass(slots=True)
+class Audit:
+    """What was seen in a range of whole windows: the windows, the traces behind each cause, and how marks stand.
+
+    A trace younger than `settled_us` is not to be billed yet. `examples` are some trace ids for each cause.
+    """
+
+    from_us: int
+    to_us: int
+    settled_us: int
+    width_us: int
+    windows: dict[WindowKey, Window] = field(default_factory=dict)
+    traces: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    marks: Counter[str] = field(default_factory=Counter)
+
+    def window(self, customer_id: str, meter: str, at_us: int) -> Window:
+        """The window of a moment."""
+        return self.windows.setdefault((customer_id, meter, at_us - at_us % self.width_us), Window())
+
+    @property
+    def by(self) -> Literal["hour", "day"]:
+        """The width of a window as a word."""
+        return "day" if self.width_us == WIDTH_US["day"] else "hour"
+
+    def behind(self, cause: Cause) -> tuple[int, list[str]]:
+        """How many traces stand behind a cause, and some of them."""
+        names = [name for name in self.traces if name == cause or name.startswith(f"{cause}: ")]
+        examples = [trace_id for name in names for trace_id in self.examples[name]]
+        return sum(self.traces[name] for name in names), examples[:EXAMPLES_MAX]
+
+    def covers(self, at_us: int) -> bool:
+        """Whether a moment lies in the range."""
+        return self.from_us <= at_us < self.to_us
+
+    def note(self, what: str, trace_id: str) -> None:
+        """Count a trace under a cause, and keep it as an example if there are few."""
+        self.traces[what] += 1
+        examples = self.examples.setdefault(what, [])
+        if len(examples) < EXAMPLES_MAX:
+            examples.append(trace_id)
+
+
+class Auditor(Decider):
+    """Decides as another decider would, and audits every trace that it decides."""
+
+    def __init__(self, decider: Decider, audit: Audit) -> None:
+        Decider.__init__(
+            self,
+            decider.config,
+            decider.run_id,
+            decider.now_us,
+            decider.billed_by_meter,
+            decider.card_texts,
+            marks_by_score=decider.marks_by_score,
+        )
+        self.audit = audit
+
+    def __call__(self, trace: Trace, known: Known | None) -> Decision:
+        """Decide one trace, and add what Langfuse holds of it."""
+        decision = Decider.__call__(self, trace, known)
+        at_us = known.timestamp_us if known is not None and known.outcome == Outcome.BILLED else trace.timestamp_us
+        if self.audit.covers(at_us):
+            self._audit(trace, known, decision, at_us)
+        return decision
+
+    def _audit(self, trace: Trace, known: Known | None, decision: Decision, at_us: int) -> None:
+        again = known is not None and known.last_run_id == self.run_id
+        if known is not None and known.outcome == Outcome.BILLED:
+            self._audit_billed(trace, known, decision, at_us, again)
+        elif not again:
+            self._audit_unbilled(trace, known, decision, at_us)
+
+    def _audit_unbilled(self, trace: Trace, known: Known | None, decision: Decision, at_us: int) -> None:
+        cause = _cause_of_unbilled(decision)
+        if cause is None:
+            return
+        if cause is Cause.UNBILLED and at_us >= self.audit.settled_us:
+            cause = Cause.SETTLING
+        amounts, customer_id = self._worth(trace, decision)
+        for meter, micros in amounts.items():
+            window = self.audit.window(customer_id, meter, at_us)
+            window.langfuse_micros += micros
+            window.differences[cause] -= micros
+        self.audit.note(f"{cause}: {decision.reason}" if cause is Cause.HELD else cause, trace.trace_id)
+
+    def _worth(self, trace: Trace, decision: Decision) -> tuple[Mapping[str, int], str]:
+        """What an unbilled trace comes to by the card of today, and for whom; nothing if it cannot be rated."""
+        rated = decision.rated or rate(trace, self.config.rate_card, default_ownership=self.config.default_ai_ownership)
+        if not isinstance(rated, Rated):
+            return {self.config.meter_event_name: 0}, ""
+        customer = decision.customer or resolve(trace, self.config.customers)
+        return amounts_by_meter(rated, self.config), "" if isinstance(customer, NoCustomer) else customer.customer_id
+
+    def _audit_billed(self, trace: Trace, known: Known, decision: Decision, at_us: int, again: bool) -> None:
+        """A trace that the ledger billed: what it comes to, read again, against what it was billed."""
+        key = key_of(trace)
+        billed = self.billed_by_meter(key)
+        # A lower reading that is to be confirmed first counts as what was billed until it is.
+        amounts = billed if key in self.shrunk else self._rated_again(trace, known) or billed
+        customer_id = known.customer_id or ""
+        for meter in sorted({*billed, *amounts}):
+            gap_micros = amounts.get(meter, 0) - billed.get(meter, 0)
+            window = self.audit.window(customer_id, meter, at_us)
+            window.langfuse_micros += gap_micros if again else amounts.get(meter, 0)
+            if gap_micros:
+                cause = Cause.CHANGED if decision.entries else Cause.KEPT
+                window.differences[cause] -= gap_micros
+                self.audit.note(cause, trace.trace_id)
+        if not again:
+            self._audit_mark(trace, known, decision)
+
+    def _rated_again(self, trace: Trace, known: Known) -> Mapping[str, int] | None:
+        rated = self.rate_again(trace, known)
+        return amounts_by_meter(rated, self.config) if rated is not None else None
+
+    def _audit_mark(self, trace: Trace, known: Known, decision: Decision) -> None:
+        """How the marks of a billed trace stand: seen, owed and on their way, lost, or there before the money."""
+        marks = self.audit.marks
+        marks["expected"] += known.mark_state in (MarkState.OWED, MarkState.WRITTEN)
+        # A list of traces does not show scores.
+        by_score = self._is_marked_by_score(trace) and known.mark_state == MarkState.WRITTEN
+        marks["seen"] += bool(trace.marked) or by_score
+        if decision.mark_state == MarkState.OWED and known.mark_state == MarkState.WRITTEN:
+            self.audit.note("mark lost", trace.trace_id)
+        elif trace.marked and known.mark_state == MarkState.WAITING and known.mark_written_at_us is None:
+            self.audit.note("mark without money", trace.trace_id)
+
+
+def _cause_of_unbilled(decision: Decision) -> Cause | None:
+    if decision.outcome == Outcome.BILLED:
+        return Cause.UNBILLED
+    if decision.outcome == Outcome.HELD:
+        return Cause.HELD
+    return Cause.MARKED_ELSEWHERE if decision.reason == Reason.ALREADY_PROCESSED else None

@@ -1,0 +1,195 @@
+"""Reconcile: Langfuse, read and rated again, the ledger, and what Stripe counted; every difference with its cause."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any
+
+from ..config import Config
+from ..core.balance import CAUSE_OF_STATE, Cause, WindowKey
+from ..core.clock import SECOND_US, Clock
+from ..core.credits import MICROS_PER_CREDIT, round_to_micros
+from ..core.decisions import EntryKind
+from ..core.doubt import NO_CUSTOMER, PLUS, SUMMARY_MARGIN_US, Value, spans_of, windows_of
+from ..core.doubt import Window as AskedWindow
+from ..core.states import State
+from ..ledger import Ledger
+from ..ledger.ledger import dry_copy
+from ..ledger.rows import RunRef
+from ..meter.stripe_events import StripeMeter
+from .audit import WIDTH_US, Audit, Auditor
+from .collect import Collected, range_of
+from .progress import Progress, quiet
+from .ranges import check_range
+from .read import Chosen, choose_generation, collect_span, style_of
+from .reconciliation import Reconciliation, reconciliation_of
+from .stations import Project, Stations, open_stations
+from .sync import Request, check_meter, decider_of, run_sync, start_run
+from .windows import meter_ids, values_of
+
+CAUSE_OF_KIND = {
+    EntryKind.REVERSAL: Cause.MOVED,
+    EntryKind.REBOOKING: Cause.MOVED,
+    EntryKind.WAIVER: Cause.WAIVED,
+    EntryKind.INVOICED: Cause.INVOICED,
+}
+
+
+@dataclass(slots=True)
+class Uncertain:
+    """Whole credits of the meter events of one window whose place at Stripe is not certain."""
+
+    unsettled: list[int] = field(default_factory=list)
+    doubtful: list[int] = field(default_factory=list)
+    unseen: list[int] = field(default_factory=list)
+
+
+def reconcile(
+    config: Config,
+    *,
+    from_us: int | None = None,
+    to_us: int | None = None,
+    by: str | None = None,
+    repair: bool = False,
+    clock: Clock | None = None,
+    progress: Progress = quiet,
+) -> tuple[Reconciliation, Audit]:
+    """Compare Langfuse, ledger and Stripe over a range, the look-back unless one is named.
+
+    `by` is "hour" or "day"; None compares by hour unless a bucket of the range is wider. With `repair` the range is
+    synced first: that bills what is not billed, settles what is in doubt and writes lost marks. Besides that nothing
+    is written.
+    Raises ConfigError, RemoteError or LedgerError.
+    """
+    check_range(from_us, to_us)
+    with open_stations(config, dry_run=False, clock=clock) as stations:
+        now_us = stations.clock.now_us()
+        from_us = from_us if from_us is not None else now_us - config.lookback_us
+        to_us = min(to_us if to_us is not None else now_us, now_us)
+        repaired = run_sync(stations, Request(from_us=from_us, full=True), False, progress) if repair else None
+        check_meter(stations)
+        run = start_run(stations, "reconcile")
+        audit = _audit(stations, run, from_us, to_us, by, progress)
+        found = reconciliation_of(stations, run, audit, repaired)
+        stations.ledger.finish_run(run.run_id, found.encode(), stations.clock.now_us())
+        return found, audit
+
+
+def _audit(stations: Stations, run: RunRef, from_us: int, to_us: int, by: str | None, progress: Progress) -> Audit:
+    """Look at all three. What a sync would do is tried on a throw-away copy of one moment of the ledger."""
+    with dry_copy(stations.config.ledger_url) as copy:
+        audit = _range_of(stations, copy, run, from_us, to_us, by)
+        apart = replace(stations, ledger=copy)
+        for project in stations.projects:
+            _audit_langfuse(apart, project, run, audit, progress)
+        _audit_ledger(copy, run, audit)
+        uncertain = _audit_meter_events(copy, run, audit, stations.clock.now_us())
+    _audit_stripe(stations, audit, uncertain, progress)
+    return audit
+
+
+def _range_of(stations: Stations, ledger: Ledger, run: RunRef, from_us: int, to_us: int, by: str | None) -> Audit:
+    """The range in whole windows: Stripe adds up nothing narrower."""
+    widest = next(iter(ledger.query("widest_bucket", from_s=from_us // SECOND_US, to_s=to_us // SECOND_US)))
+    width_us = WIDTH_US[by or ("day" if widest["width_us"] > WIDTH_US["hour"] else "hour")]
+    settled_us = run.now_us - stations.config.settle_us
+    return Audit(from_us - from_us % width_us, to_us + -to_us % width_us, settled_us, width_us)
+
+
+def _audit_langfuse(stations: Stations, project: Project, run: RunRef, audit: Audit, progress: Progress) -> None:
+    """Read a project as a full sync would, up to the present, and audit every trace."""
+    chosen = choose_generation(stations, project)
+    auditor = Auditor(decider_of(stations, run, False, style_of(stations, chosen)), audit)
+    collect_span(
+        stations,
+        project,
+        chosen,
+        auditor,
+        run,
+        range_of(audit.from_us, min(audit.to_us, run.now_us), run.now_us, 0),
+        None,
+        check_scores=_by_score(stations, chosen),
+        progress=progress,
+        collected=Collected(),
+    )
+
+
+def _by_score(stations: Stations, chosen: Chosen) -> bool:
+    return chosen.generation == "observations" or stations.config.marks == "score"
+
+
+def _audit_ledger(ledger: Ledger, run: RunRef, audit: Audit) -> None:
+    """Add up the ledger's lines, and what it billed for traces that Langfuse no longer shows."""
+    place = {"from_us": audit.from_us, "to_us": audit.to_us, "width_us": audit.width_us, "run_id": run.run_id}
+    for row in ledger.query("entries_by_window", **place):
+        window = audit.window(row["customer_id"], row["meter"], row["window_us"])
+        window.entries_micros += row["amount_micros"]
+        cause = CAUSE_OF_KIND.get(row["kind"])
+        if cause is not None:
+            window.differences[cause] += row["amount_micros"]
+        if row["is_open"]:
+            window.differences[Cause.IN_FLIGHT] -= row["amount_micros"]
+    for row in ledger.query("unseen_billed", **place):
+        window = audit.window(row["customer_id"], row["meter"], row["window_us"])
+        window.differences[Cause.NOT_IN_LANGFUSE] += row["amount_micros"]
+        audit.note(Cause.NOT_IN_LANGFUSE, row["trace_id"])
+
+
+def _audit_meter_events(ledger: Ledger, run: RunRef, audit: Audit, now_us: int) -> dict[WindowKey, Uncertain]:
+    """Add up the meter events; which credits Stripe may have counted, or may not show yet, by window."""
+    uncertain: dict[WindowKey, Uncertain] = {}
+    span = {"from_s": audit.from_us // SECOND_US, "to_s": audit.to_us // SECOND_US, "run_id": run.run_id}
+    for row in ledger.query("meter_events_between", **span):
+        at_us = row["timestamp_s"] * SECOND_US
+        window = audit.window(row["customer_id"], row["meter"], at_us)
+        if row["state"] == State.ACCEPTED:
+            window.accepted_micros += row["credits"] * MICROS_PER_CREDIT
+        elif row["state"] in CAUSE_OF_STATE:
+            window.differences[CAUSE_OF_STATE[State(row["state"])]] -= row["credits"] * MICROS_PER_CREDIT
+        if row["state"] != State.CANCELLED:
+            window.differences[Cause.CARRY] -= row["carry_after_micros"] - row["carry_before_micros"]
+        key = (row["customer_id"], row["meter"], at_us - at_us % audit.width_us)
+        _note_uncertain(uncertain.setdefault(key, Uncertain()), row, now_us)
+    return uncertain
+
+
+def _note_uncertain(uncertain: Uncertain, row: Any, now_us: int) -> None:
+    if row["state"] == State.IN_DOUBT:
+        uncertain.doubtful.append(row["credits"])
+    elif row["state"] in (State.PENDING, State.SENDING, State.CANCELLING, State.CANCELLED):
+        uncertain.unsettled.append(row["credits"])
+    elif row["state"] == State.ACCEPTED and now_us - row["answered_at_us"] < SUMMARY_MARGIN_US:
+        uncertain.unseen.append(row["credits"])
+
+
+def _audit_stripe(stations: Stations, audit: Audit, uncertain: dict[WindowKey, Uncertain], progress: Progress) -> None:
+    """Ask Stripe for the windows in which something was sent, and explain each gap."""
+    for key in uncertain:
+        # Stripe leaves out windows without usage.
+        audit.windows[key].stripe_micros = 0
+    width_s = audit.width_us // SECOND_US
+    touched = windows_of([(customer, meter, at_us // SECOND_US) for customer, meter, at_us in uncertain], width_s)
+    if stations.stripe is not None and touched:
+        _ask(stations.stripe, audit, touched, progress)
+    for key, window in audit.windows.items():
+        each = uncertain.get(key, Uncertain())
+        window.explain(each.doubtful, each.unsettled, each.unseen)
+
+
+def _ask(stripe: StripeMeter, audit: Audit, touched: Sequence[AskedWindow], progress: Progress) -> None:
+    """Ask what Stripe counted in these windows, and in those between them."""
+    ids, spans = meter_ids(stripe), spans_of(touched)
+    for number, span in enumerate(spans, 1):
+        for asked, value in values_of(stripe, ids, span, audit.by).items():
+            window = audit.window(asked.customer_id, asked.meter, asked.start_s * SECOND_US)
+            window.stripe_micros = micros_of(value)
+        progress("compare", number, len(spans))
+
+
+def micros_of(value: Value) -> int:
+    """A window's value in micro-credits: parts of credits, which somebody else sent, to the nearest; nobody's, none."""
+    if value.credits is not None or value == NO_CUSTOMER:
+        return (value.credits or 0) * MICROS_PER_CREDIT
+    return round_to_micros(sum((Decimal(part) for part in value.said.split(PLUS)), Decimal(0)))
