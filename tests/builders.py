@@ -7,6 +7,7 @@ from tallymark import config
 from tallymark.core.clock import HOUR_US, MINUTE_US, SECOND_US, format_time, parse_time
 from tallymark.core.decisions import Known, MarkState, Outcome, attributes_text
 from tallymark.core.types import WHOLE_TRACE, Trace, Unit
+from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.langfuse import DEFAULT_PROJECT
 
 NOW_US = parse_time("2026-11-23T12:00:00Z")
@@ -52,6 +53,11 @@ def read_trace(trace_id="t1", *, minutes_ago=60, cost="0.01", seconds="12", cust
         attributes={"customerId": customer} if customer else {},
     )
     return replace(trace, **changes)
+
+
+def no_summaries():
+    """Faults that let nobody read event summaries, so that what is in doubt cannot be settled."""
+    return Faults(0, {Fault.ERROR_BEFORE: 1}, only=lambda request: request.path.endswith("/event_summaries"))
 
 
 def settings_for(tmp_path, **changes):

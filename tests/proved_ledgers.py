@@ -71,7 +71,10 @@ def fill(ledger):
     bill(ledger, "waived", 3_100_000, customer="cus_waived")
     bill(ledger, "invoiced", 4_900_000, customer="cus_invoiced")
     gather_all(ledger)
-    lanes = {row["customer_id"]: row["meter_event_id"] for row in ledger.query("list_open_meter_events", limit=100)}
+    lanes = {
+        row["customer_id"]: row["meter_event_id"]
+        for row in ledger.query("list_open_meter_events", reason="", limit=100)
+    }
     withdraw(ledger, lanes["cus_wrong"], EntryKind.REVERSAL, ANEW)
     withdraw(ledger, lanes["cus_waived"], EntryKind.WAIVER)
     withdraw(ledger, lanes["cus_invoiced"], EntryKind.INVOICED)

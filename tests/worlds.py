@@ -141,8 +141,8 @@ class World:
             return database.execute(question, values).fetchall()
 
     def has_ledger(self):
-        """Whether the ledger is there with its tables, which come all at once."""
-        return self.ledger.exists() and bool(self.ask("select 1 from sqlite_master where name = 'meter_event'"))
+        """Whether the ledger is there with its tables of today, which come all at once."""
+        return self.ledger.exists() and bool(self.ask("select 1 from sqlite_master where name = 'decision'"))
 
     def billed(self):
         """Micro-credits by customer: what Stripe counted, and what whole credits left over in the carry."""

@@ -19,21 +19,28 @@ _HOMES = {
     "Config": "tallymark.config",
     "SyncSummary": "tallymark.flows.summary",
     "TallymarkError": "tallymark.errors",
+    "add_customer_rules": "tallymark.flows.held_decisions",
     "backfill": "tallymark.flows.backfill",
-    "check_rates": "tallymark.api",
     "backup_ledger": "tallymark.api",
+    "check_rates": "tallymark.api",
+    "customer_rules": "tallymark.flows.held_decisions",
     "doctor": "tallymark.flows.doctor",
     "explain": "tallymark.api",
     "export_ledger": "tallymark.api",
     "held": "tallymark.api",
+    "held_decisions": "tallymark.api",
     "load_config": "tallymark.api",
     "receive_stripe_report": "tallymark.api",
+    "release": "tallymark.flows.held_decisions",
+    "remove_customer_rule": "tallymark.flows.held_decisions",
+    "restore_ledger": "tallymark.api",
+    "show_held": "tallymark.api",
     "show_rates": "tallymark.api",
     "simulate_rates": "tallymark.api",
-    "restore_ledger": "tallymark.api",
     "sync": "tallymark.flows.sync",
     "usage": "tallymark.api",
     "verify_ledger": "tallymark.api",
+    "waive": "tallymark.flows.held_decisions",
 }
 __all__ = [
     "BackfillSummary",
@@ -41,21 +48,28 @@ __all__ = [
     "SyncSummary",
     "TallymarkError",
     "__version__",
+    "add_customer_rules",
     "backfill",
     "backup_ledger",
     "check_rates",
+    "customer_rules",
     "doctor",
     "explain",
     "export_ledger",
     "held",
+    "held_decisions",
     "load_config",
     "receive_stripe_report",
+    "release",
+    "remove_customer_rule",
     "restore_ledger",
+    "show_held",
     "show_rates",
     "simulate_rates",
     "sync",
     "usage",
     "verify_ledger",
+    "waive",
 ]
 
 if TYPE_CHECKING:
@@ -65,9 +79,11 @@ if TYPE_CHECKING:
         explain,
         export_ledger,
         held,
+        held_decisions,
         load_config,
         receive_stripe_report,
         restore_ledger,
+        show_held,
         show_rates,
         simulate_rates,
         usage,
@@ -77,6 +93,7 @@ if TYPE_CHECKING:
     from .errors import TallymarkError
     from .flows.backfill import BackfillSummary, backfill
     from .flows.doctor import doctor
+    from .flows.held_decisions import add_customer_rules, customer_rules, release, remove_customer_rule, waive
     from .flows.summary import SyncSummary
     from .flows.sync import sync
 

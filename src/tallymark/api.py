@@ -30,9 +30,10 @@ def load_config(file: Path | None = None) -> Config:
 def explain(config: Config, trace_id: str) -> dict[str, Any]:
     """How a trace became credits, in which meter event, with which answer, and its marks. Raises NotFound."""
     from .flows import explain as flow
+    from .flows.held import policy
 
     with using_ledger(config.ledger_url, read_only=True) as ledger:
-        return flow.explain(ledger, trace_id)
+        return {**flow.explain(ledger, trace_id), "policy": policy(config)}
 
 
 def held(config: Config, reason: str | None = None, limit: int = HELD_ROWS) -> dict[str, Any]:
@@ -40,7 +41,23 @@ def held(config: Config, reason: str | None = None, limit: int = HELD_ROWS) -> d
     from .flows import held as flow
 
     with using_ledger(config.ledger_url, read_only=True) as ledger:
-        return flow.held(ledger, reason, limit)
+        return flow.held(ledger, config, reason, limit)
+
+
+def show_held(config: Config, identity: str) -> dict[str, Any]:
+    """Everything about one held trace or waiting meter event, and what may be decided about it. Raises NotFound."""
+    from .flows import held as flow
+
+    with using_ledger(config.ledger_url, read_only=True) as ledger:
+        return flow.show(ledger, identity, SystemClock().now_us())
+
+
+def held_decisions(config: Config, limit: int = HELD_ROWS) -> list[dict[str, Any]]:
+    """What was decided about money, by whom, when and why; the newest first."""
+    from .flows import held as flow
+
+    with using_ledger(config.ledger_url, read_only=True) as ledger:
+        return flow.decisions(ledger, limit)
 
 
 def receive_stripe_report(config: Config, body: bytes, signature: str | None) -> bool:
@@ -112,10 +129,11 @@ def simulate_rates(
     The last 30 days unless a range is named. Raises ConfigError if it is no rate card.
     """
     from .flows import simulate as flow
+    from .flows.rules import with_rules
 
     simulated, (since_us, until_us) = _card(config, card), _range(from_us, to_us)
     with using_ledger(config.ledger_url, read_only=True) as ledger:
-        return flow.simulate(config, simulated, ledger, since_us, until_us, by, progress)
+        return flow.simulate(with_rules(config, ledger), simulated, ledger, since_us, until_us, by, progress)
 
 
 def _card(config: Config, path: Path | None) -> RateCard:

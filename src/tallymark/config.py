@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tallymark.core.clock import DAY_US, HOUR_US, SECOND_US
+from tallymark.core.periods import Lateness
 from tallymark.errors import ConfigError
 from tallymark.rating.cards import RateCard, default_card, digest_of, parse_card
 from tallymark.rating.customers import CustomerPolicy
@@ -68,6 +69,10 @@ class Config:
     meter_event_name: str
     meters: Mapping[str, str]
     meter_bucket: str
+    late_period: str
+    invoice_grace_hours: Decimal
+    corrections: str
+    deleted_traces: str
     ledger_url: str = field(repr=False)
     source: str
     marks: str
@@ -100,6 +105,11 @@ class Config:
         return int(self.settle_seconds * SECOND_US)
 
     @property
+    def lateness(self) -> Lateness:
+        """When usage is too late for its invoice."""
+        return Lateness(int(self.invoice_grace_hours * HOUR_US) if self.late_period == "hold" else None)
+
+    @property
     def window_us_max(self) -> int | None:
         """Upper bound of one read window in microseconds, if one is set."""
         return None if self.sync_window_hours is None else int(self.sync_window_hours * HOUR_US)
@@ -113,6 +123,8 @@ class Config:
         """16 hex digits over everything that decides what is billed, to whom, on which meter, in which buckets."""
         customers = self.customers
         mappings = [dict(customers.sessions), dict(customers.users), dict(customers.organizations)]
+        if rules := customers.rules:
+            mappings += [dict(rules.sessions), dict(rules.users), dict(rules.organizations)]
         return digest_of(
             {
                 "rate_card": self.rate_card.digest,
@@ -148,6 +160,7 @@ def load(file: Path | None, environ: Mapping[str, str]) -> Config:
     own["projects"] = _projects(layers, found, values)
     own["meters"] = read_meters(table)
     own["customers"] = _customers(table, values)
+    _check_corrections(values)
     own["rate_card"] = _rate_card(found, values, file)
     return Config(**own, lines=tuple(_lines(found, own, file)))
 
@@ -326,7 +339,16 @@ def _customers(table: Mapping[str, Any], values: Mapping[str, Any]) -> CustomerP
             "BILLING_OVERRIDE_CUSTOMER_ID is true, but there is no customer to bill;"
             " set BILLING_DEFAULT_STRIPE_CUSTOMER_ID"
         )
-    return CustomerPolicy(override=override, default=default, **read_mappings(table))
+    mappings = read_mappings(table)
+    return CustomerPolicy(override, default, mappings["sessions"], mappings["users"], mappings["organizations"])
+
+
+def _check_corrections(values: Mapping[str, Any]) -> None:
+    if values["corrections"] == "cancel" and values["meter_bucket"] != "trace":
+        raise ConfigError(
+            "BILLING_CORRECTIONS is cancel, but one meter event covers many traces; "
+            "set BILLING_METER_BUCKET to trace, or BILLING_CORRECTIONS to carry"
+        )
 
 
 def _lines(found: Mapping[str, _Found], own: Mapping[str, Any], file: Path | None) -> Iterator[Line]:

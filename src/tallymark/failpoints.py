@@ -33,6 +33,14 @@ class Step(StrEnum):
     APPLY_REPORT = "apply report"
     CLOSE_REPORTS = "close reports"
     REISSUE = "reissue"
+    PUT_PERIODS = "put periods"
+    CLAIM_CANCEL = "claim cancel"
+    SETTLE_CANCEL = "settle cancel"
+    DECIDE_HELD = "decide held"
+    BEGIN_INVOICING = "begin invoicing"
+    FINISH_INVOICING = "finish invoicing"
+    PUT_CUSTOMER_RULE = "put customer rule"
+    PUT_DELETED = "put deleted"
     SETTLE_MARKS = "settle marks"
     TAG = "tag"
     BACK_UP = "back up"
@@ -40,6 +48,8 @@ class Step(StrEnum):
     LANGFUSE_READ = "langfuse read"
     LANGFUSE_WRITE = "langfuse write"
     STRIPE_SEND = "stripe send"
+    STRIPE_CANCEL = "stripe cancel"
+    STRIPE_INVOICE_ITEM = "stripe invoice item"
     STRIPE_READ = "stripe read"
 
 

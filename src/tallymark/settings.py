@@ -14,6 +14,7 @@ from tallymark.rating.rate import OWNERS
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 # Stripe's limit for a meter's event_name (facts/stripe.md section 2).
 _METER_EVENT_NAME_CHARS_MAX = 100
+_GRACE_HOURS_MAX = 72
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,14 @@ def one_of(*words: str) -> Callable[[str], str]:
     return parse
 
 
+def parse_grace_hours(text: str) -> Decimal:
+    """Read hours up to the 72 that Stripe allows (facts/stripe.md section 7). Raises ValueError otherwise."""
+    hours = parse_amount(text)
+    if hours > _GRACE_HOURS_MAX:
+        raise ValueError(f"must be at most {_GRACE_HOURS_MAX}")
+    return hours
+
+
 # ---- the table
 
 _FLAG, _NUMBER = (bool, str), (int, str)
@@ -181,6 +190,32 @@ SETTINGS: tuple[Setting, ...] = (
         one_of("minute", "hour", "day", "trace"),
         "hour",
         "What one meter event may cover: a minute, an hour, a day (UTC), or a single trace.",
+    ),
+    Setting(
+        ("BILLING_LATE_PERIOD",),
+        one_of("hold", "send"),
+        "hold",
+        "What becomes of usage whose invoice is final: hold it for a person, or send it whatever its period.",
+    ),
+    Setting(
+        ("BILLING_INVOICE_GRACE_HOURS",),
+        parse_grace_hours,
+        "1",
+        "How long after a period's end Stripe makes its invoice final, as set there (Billing, invoices): 0 to 72.",
+        _NUMBER,
+    ),
+    Setting(
+        ("BILLING_CORRECTIONS",),
+        one_of("carry", "cancel"),
+        "carry",
+        "How lower usage is given back: carry, against the customer's next usage; or cancel, at Stripe within 24 h, "
+        "which needs BILLING_METER_BUCKET=trace.",
+    ),
+    Setting(
+        ("BILLING_DELETED_TRACES",),
+        one_of("credit", "hold", "keep"),
+        "credit",
+        "What becomes of billed traces that a full read finds deleted: given back, held for a person, or kept billed.",
     ),
     Setting(
         ("BILLING_LEDGER_URL",),

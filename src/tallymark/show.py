@@ -76,10 +76,13 @@ def _counts(name: str, counts: Mapping[str, int]) -> None:
 def show_explanation(found: Mapping[str, Any]) -> None:
     """How one trace became credits."""
     for trace in found["projects"]:
-        _show_trace(found["trace_id"], trace)
+        show_trace(found["trace_id"], trace)
+    policy = found["policy"]
+    click.echo(f"lower usage is given back by {policy['corrections']}; late usage: {policy['late_period']}")
 
 
-def _show_trace(trace_id: str, trace: Mapping[str, Any]) -> None:
+def show_trace(trace_id: str, trace: Mapping[str, Any]) -> None:
+    """What the ledger knows of one trace."""
     reason = f": {trace['reason'].replace('_', ' ')} ({trace['detail']})" if trace["reason"] else ""
     click.echo(f"trace {trace_id} in {trace['project_id']}, {trace['time']}: {trace['outcome']}{reason}")
     if trace["customer"]:
@@ -89,6 +92,8 @@ def _show_trace(trace_id: str, trace: Mapping[str, Any]) -> None:
         click.echo(f"  usage of {what}: {_known_usage(unit)}{_problem(unit)}")
     for part in trace["components"]:
         click.echo(f"  {part['name']}: {part['formula']} = {part['credits']} credits")
+    if trace["deleted_at"]:
+        click.echo(f"  gone in Langfuse, found {trace['deleted_at']}")
     click.echo(f"  worth {trace['worth']} credits, billed {trace['billed']}, by rate card {trace['rate_card']}")
     for entry in trace["entries"]:
         _show_entry(entry)
@@ -115,6 +120,8 @@ def _problem(unit: Mapping[str, Any]) -> str:
 def _show_entry(entry: Mapping[str, Any]) -> None:
     start, end = entry["bucket"]
     click.echo(f"  {entry['kind']} of {entry['credits']} credits on meter {entry['meter']}, bucket {start} to {end}")
+    if entry["decision"] is not None:
+        click.echo(f"    {_decided(entry['decision'])}")
     event = entry["meter_event"]
     if event is None:
         click.echo("    not gathered into a meter event yet")
@@ -127,23 +134,6 @@ def _show_entry(entry: Mapping[str, Any]) -> None:
         click.echo(f"    sent {attempt['sent_at']}: {attempt['outcome']} ({attempt['answer'] or 'no answer stored'})")
     for decision in event["decisions"]:
         click.echo(f"    {decision['at']} {decision['who']}: {decision['verb']} ({decision['why']})")
-
-
-def show_held(found: Mapping[str, Any]) -> None:
-    """What is held, by reason first."""
-    if not (found["reasons"] or found["meter_events"] or found["reports"]):
-        click.echo("nothing is held")
-        return
-    print_table(found["reasons"], ("reason", "traces", "credits", "remedy"))
-    if found["traces"]:
-        print_table(found["traces"], ("trace_id", "time", "reason", "credits", "user_id", "detail"), "traces")
-    if found["meter_events"]:
-        columns = ("identifier", "customer", "bucket", "credits", "state", "reason", "attempts", "answer")
-        print_table(found["meter_events"], columns, "meter events that are not settled")
-    if found["reports"]:
-        rows = [{**report, "codes": ", ".join(report["codes"])} for report in found["reports"]]
-        shown = ("notification", "time", "meter", "codes", "state", "reported", "matched")
-        print_table(rows, shown, "reports of Stripe on usage that it did not count, not explained yet")
 
 
 def show_reconciliation(found: Reconciliation) -> None:
@@ -181,6 +171,11 @@ def _show_unexplained(found: Reconciliation) -> None:
     ]
     if rows:
         print_table(rows[:SHOWN_MAX], ("customer", "meter", "window", "differences"), "without a cause")
+
+
+def _decided(decision: Mapping[str, Any]) -> str:
+    what = "re-dated by" if decision["verb"] == "bill_now" else "by"
+    return f"{what} decision {decision['decision']} ({decision['verb']} by {decision['who']}): {decision['why']}"
 
 
 def show_findings(findings: Sequence[Finding]) -> None:

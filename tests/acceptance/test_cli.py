@@ -27,7 +27,7 @@ SYNC_KEYS = ["run_id", "dry_run", "source", "source_reason", "server_version", "
 SYNC_KEYS += ["fetched", "processed", "skipped", "held", "failed", "failures", "adjusted", "healed", "untagged"]
 SYNC_KEYS += ["adopted", "credits", "meter_events", "marks", "requests", "seconds"]
 REASONS = {
-    "skipped": {"already_processed", "no_billable_usage", "future_timestamp", "filtered"},
+    "skipped": {"already_processed", "no_billable_usage", "future_timestamp", "filtered", "waived"},
     "held": {"no_customer", "too_old", "unrated", "unpriced", "late_period", "in_doubt"},
     "meter_events": {"accepted", "duplicate", "rejected", "in_doubt", "settled", "reported", "open_reports"},
     "marks": {"written", "failed"},
@@ -95,7 +95,10 @@ def test_sync_json_has_every_key_of_the_contract_and_adds_up(synced):
     [
         (("backfill",), {"fetched", "owed", "skipped", "held", "tagged", "tag_filtering_safe", "why_not"}),
         (("explain", "trace-000012"), {"trace_id", "projects"}),
-        (("held", "list"), {"reasons", "traces", "meter_events"}),
+        (("held", "list"), {"reasons", "traces", "meter_events", "negative_carries", "policy"}),
+        (("held", "show", "trace-000012"), {"kind", "trace", "choices", "decisions"}),
+        (("held", "decisions"), {"decisions"}),
+        (("held", "rules", "list"), {"rules"}),
         (("usage",), {"by", "rows"}),
         (("rates", "check"), {"rules", "findings", "history"}),
         (("rates", "show"), {"name", "digest", "rules"}),

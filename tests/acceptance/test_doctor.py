@@ -76,6 +76,7 @@ def test_all_is_well(tmp_path):
             "clock",
             "stripe",
             "customers",
+            "periods",
             "ledger",
         }
         asked = [*world.langfuse.counts(), *world.stripe.counts()]

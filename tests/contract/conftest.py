@@ -7,6 +7,9 @@ from observation_services import ObservationPages, started
 from stripe_account import served
 
 from builders import PROJECT
+from tallymark.flows.progress import quiet
+from tallymark.flows.proof import verify_ledger
+from tallymark.ledger.verify import NOTHING_NOTED
 
 
 @pytest.fixture
@@ -46,3 +49,11 @@ def bill(run, settings, clock, balance):
         return summary, balance()
 
     return sync
+
+
+@pytest.fixture
+def proved(ledger_path):
+    """Whatever a test did, its ledger holds at the end: every digest and every sum (`tallymark ledger verify`)."""
+    yield
+    if ledger_path.exists():
+        assert verify_ledger(f"sqlite:///{ledger_path}", NOTHING_NOTED, quiet).findings == []

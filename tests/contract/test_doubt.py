@@ -224,7 +224,7 @@ def test_two_of_equal_credits_in_one_minute_wait_for_a_person_with_the_evidence(
     assert stripe.tally() == ONE_TRACE
     assert (summary.held["in_doubt"], summary.meter_events.in_doubt, summary.exit_status) == (2, 2, 1)
     said = "Stripe counts 500; 0 are known to be counted, and 1000 may be: more than one answer fits"
-    assert [(one["state"], one["answer"]) for one in held(ledger, None, 10)["meter_events"]] == [
+    assert [(one["state"], one["answer"]) for one in held(ledger, settings(), None, 10)["meter_events"]] == [
         ("in_doubt", f"undecided: {said}")
     ] * 2
     assert [(verb, why) for _, verb, _, _, why, _ in decisions(look)] == [("ask", f"undecided: {said}")] * 2

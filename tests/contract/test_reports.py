@@ -8,11 +8,11 @@ from urllib.parse import urlencode
 import pytest
 
 from builders import CREDITS_OF_A_TRACE, NOW_US, PROJECT
+from tallymark.api import explain
 from tallymark.core.clock import SECOND_US
 from tallymark.core.reports import ERROR_REPORT, ErrorReport, Notification, ReportedError, Sample
 from tallymark.failpoints import Side, Step
 from tallymark.flows.doctor import doctor
-from tallymark.flows.explain import explain
 from tallymark.flows.held import held
 from tallymark.ledger.corrections import Decided
 from tallymark.ledger.reports import apply_report, put_notifications, reissue
@@ -20,7 +20,8 @@ from tallymark.ledger.rows import RunRef
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.stripe import SandboxStripe
 from tallymark.sandbox.wire import Request
-from tallymark.show import show_explanation, show_held, show_sync
+from tallymark.show import show_explanation, show_sync
+from tallymark.show_held import show_held
 
 SENDS = "POST /v1/billing/meter_events"
 POLLS = "GET /v2/core/events"
@@ -254,7 +255,7 @@ def test_a_reported_trace_that_is_read_again_is_failed(put, sync, strict):
     assert summary.exit_status == 1
 
 
-def test_explain_tells_the_story(put, sync, strict, ledger, capsys):
+def test_explain_tells_the_story(put, sync, strict, settings, capsys):
     """The report, what was decided, and what Stripe knows the meter event by."""
     put("t1")
     sync(strict)
@@ -262,8 +263,8 @@ def test_explain_tells_the_story(put, sync, strict, ledger, capsys):
     strict.add_customer("cus_1")
     sync(strict)
 
-    (entry,) = explain(ledger, "t1")["projects"][0]["entries"]
-
+    found = explain(settings(), "t1")
+    (entry,) = found["projects"][0]["entries"]
     told = entry["meter_event"]
     assert (told["state"], told["sent_as"]) == ("accepted", told["identifier"] + ".1")
     assert [(one["who"], one["verb"], one["why"]) for one in told["decisions"]] == [
@@ -272,7 +273,7 @@ def test_explain_tells_the_story(put, sync, strict, ledger, capsys):
     ]
     assert told["decisions"][0]["evidence"]["identifier"] == told["identifier"]
     assert [one["outcome"] for one in told["attempts"]] == ["accepted", "accepted"]
-    show_explanation(explain(ledger, "t1"))
+    show_explanation(found)
     assert "tallymark: reissue (the customer cus_1 exists)" in capsys.readouterr().out
 
 
@@ -322,14 +323,14 @@ def test_a_report_of_twelve_that_names_five_is_found_whole(put, sync, account, l
     assert found == [(7,)]
 
 
-def test_an_open_report_is_shown_until_it_is_explained(put, sync, account, ledger, capsys):
+def test_an_open_report_is_shown_until_it_is_explained(put, sync, account, settings, ledger, capsys):
     """How many it speaks of and how many were found: what is missing is not lost in silence."""
     stripe = account(error_samples_max=5)
     twelve_of_twenty(put, stripe)
     sync(stripe)
     summary = sync(stripe)
 
-    found = held(ledger, None, 10)
+    found = held(ledger, settings(), None, 10)
     (report,) = found["reports"]
     assert (report["codes"], report["state"]) == (["meter_event_customer_not_found"], "open")
     assert (report["reported"], report["matched"], report["meter"]) == (12, 5, "mtr_sandbox_0001")
@@ -339,7 +340,7 @@ def test_an_open_report_is_shown_until_it_is_explained(put, sync, account, ledge
 
     for _ in range(5):
         sync(stripe)
-    assert held(ledger, None, 10)["reports"] == []
+    assert held(ledger, settings(), None, 10)["reports"] == []
 
 
 def test_what_the_sums_leave_open_stays_open(put, sync, account, look, stripe):

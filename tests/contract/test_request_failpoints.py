@@ -3,27 +3,55 @@
 Otherwise no kill could be tried between what Stripe counts and what the ledger knows of it.
 """
 
+import contextlib
 import inspect
 import json
 
 import pytest
 
 from builders import NOW_US
-from tallymark.core.clock import SECOND_US
-from tallymark.core.states import Claim
+from tallymark.core.clock import HOUR_US, SECOND_US
+from tallymark.core.reports import ERROR_REPORT, Notification
+from tallymark.core.states import CancelClaim, Claim
+from tallymark.errors import RemoteError
 from tallymark.failpoints import Side, Step, arm
+from tallymark.meter.invoice_items import NewItem, create_item
+from tallymark.meter.reports import fetch_report, new_notifications
 from tallymark.meter.stripe_events import StripeMeter
+from tallymark.meter.subscriptions import items_of
+from tallymark.meter.summaries import summaries
 from tallymark.remote.langfuse import LangfuseClient
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.langfuse import DEFAULT_PROJECT
 
+METER_ID = "mtr_sandbox_0001"
+NOTIFICATION = Notification("evt_unknown", ERROR_REPORT, NOW_US, METER_ID)
 CLAIM = Claim("one", "one", "cus_1", "credits", NOW_US // SECOND_US, 5, "{}", 1, "key-1", None, NOW_US)
+CANCEL = CancelClaim("one", "one", "credits", 2, "key-2", False)
+ITEM = NewItem("one", 1, "cus_1", "usd", 200, "500 credits", NOW_US - HOUR_US, NOW_US)
+
+
+def make(meter):
+    """Make an invoice item, once; what goes wrong is the caller's to repeat."""
+    with contextlib.suppress(RemoteError):
+        create_item(meter, ITEM)
+
+
 # Each method that makes requests: its step, and a call of it that makes one.
 STRIPE_CALLS = {
     "send": (Step.STRIPE_SEND, lambda meter: meter.send(CLAIM)),
     "check": (Step.STRIPE_READ, lambda meter: meter.check(["credits"])),
     "meters": (Step.STRIPE_READ, lambda meter: meter.meters()),
-    "has_customer": (Step.STRIPE_READ, lambda meter: meter.has_customer("cus_1")),
+    "customer_problem": (Step.STRIPE_READ, lambda meter: meter.customer_problem("cus_1")),
+    "patiently": (Step.STRIPE_READ, lambda meter: items_of(meter, "cus_1")),
+    "take_back": (Step.STRIPE_CANCEL, lambda meter: meter.take_back(CANCEL)),
+    "make": (Step.STRIPE_INVOICE_ITEM, make),
+}
+# Functions of other modules that ask through `patiently`.
+STRIPE_READS = {
+    "summaries": (Step.STRIPE_READ, lambda meter: summaries(meter, METER_ID, "cus_1", 0, 3600, "hour")),
+    "new_notifications": (Step.STRIPE_READ, lambda meter: list(new_notifications(meter, 0))),
+    "fetch_report": (Step.STRIPE_READ, lambda meter: fetch_report(meter, NOTIFICATION, {})),
 }
 LANGFUSE_CALLS = {
     "get": (Step.LANGFUSE_READ, lambda client: client.get("/api/public/health", (), json.loads)),
@@ -72,14 +100,14 @@ def around(step, *, seen=True):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("name", STRIPE_CALLS)
+@pytest.mark.parametrize("name", [*STRIPE_CALLS, *STRIPE_READS])
 def test_every_request_to_stripe_reaches_both_sides(name, fault, address, stripe, clock, happened):
-    """A send is made once, whatever comes of it; a question is repeated."""
-    step, call = STRIPE_CALLS[name]
+    """What changes something is asked once, whatever comes of it; a question is repeated."""
+    step, call = {**STRIPE_CALLS, **STRIPE_READS}[name]
 
     call(StripeMeter("sk_test_sandbox", clock, api_base=address(stripe, fault)))
 
-    repeated = around(step) if fault and step is not Step.STRIPE_SEND else []
+    repeated = around(step) if fault and step is Step.STRIPE_READ else []
     assert happened == around(step, seen=fault in PROCESSED) + repeated
 
 

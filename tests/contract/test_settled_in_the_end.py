@@ -28,7 +28,7 @@ def is_meter_event(request):
 
 def release(ledger):
     """A person releases what was reported too often."""
-    for row in list(ledger.query("list_open_meter_events", limit=100)):
+    for row in list(ledger.query("list_open_meter_events", reason="", limit=100)):
         if row["state"] == "held":
             decided = Decided("ann", "release", "meter_event", row["meter_event_id"], 0, "try again")
             assert reissue(ledger, RUN, row["meter_event_id"], decided, by_person=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from builders import CREDITS_OF_A_TRACE, NOW_US, PROJECT
+from builders import CREDITS_OF_A_TRACE, NOW_US, PROJECT, no_summaries
 from tallymark.core.clock import DAY_US, SECOND_US
 from tallymark.errors import KeyRefused, RemoteError
 from tallymark.meter.stripe_events import StripeMeter
@@ -26,11 +26,6 @@ BAD_DAY = {fault: 2 * rate for fault, rate in EVERY_FAULT.items()}
 
 def is_meter_event(request):
     return request.path == METER_EVENTS
-
-
-def no_summaries():
-    """Faults that let nobody read event summaries, so that what is in doubt cannot be settled."""
-    return Faults(0, {Fault.ERROR_BEFORE: 1}, only=lambda request: request.path.endswith("/event_summaries"))
 
 
 @pytest.fixture
@@ -185,7 +180,7 @@ def test_stripes_rate_limit_is_kept_within(put, run, settings, clock, stripe):
     for number in range(80):
         put(f"t{number}", customer=f"cus_{number}")
 
-    summary = run(settings(bill_to=limited, BILLING_STRIPE_REQUESTS_PER_SECOND=""))
+    summary = run(settings(bill_to=limited, BILLING_STRIPE_REQUESTS_PER_SECOND="", BILLING_LATE_PERIOD="send"))
 
     assert summary.processed == 80
     assert summary.requests.stripe <= 85

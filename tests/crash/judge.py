@@ -28,7 +28,8 @@ def marked_and_unpaid(world):
         " left join meter_event as m on m.meter_event_id = e.meter_event_id"
     )
     received = _received(world)
-    return marked & {trace for trace, identifier, state in rows if identifier not in received and state != "carried"}
+    settled = ("carried", "cancelled")
+    return marked & {trace for trace, identifier, state in rows if identifier not in received and state not in settled}
 
 
 def _received(world):
@@ -37,9 +38,17 @@ def _received(world):
 
 
 def sent_after_acceptance(world):
-    """Sends that began after the ledger knew that Stripe had taken their identifier; a new issue has another one."""
+    """Sends that began after the ledger knew that Stripe had taken their identifier; a new issue has another one.
+
+    To have a meter event taken back is an attempt, too, and begins after its acceptance.
+    """
     known_us, late = {}, []
-    rows = world.ask("select idempotency_key, sent_at_us, outcome, answered_at_us from attempt order by sent_at_us")
+    rows = world.ask(
+        "select a.idempotency_key, a.sent_at_us, a.outcome, a.answered_at_us from attempt as a"
+        " join meter_event as m on m.meter_event_id = a.meter_event_id"
+        " where m.state not in ('cancelling', 'cancelled') and m.reason <> 'cancelling'"
+        " and coalesce(a.answer, '') not like 'asked to take it back:%' order by a.sent_at_us"
+    )
     for key, sent_at_us, outcome, answered_at_us in rows:
         identifier = key.rpartition(":")[0]
         if known_us.get(identifier, sent_at_us + 1) <= sent_at_us:

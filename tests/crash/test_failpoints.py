@@ -57,18 +57,20 @@ def named(values):
 def lose(world, scenario, stop):
     """Run a scenario's command in a child that is killed at a failpoint; an error if it never gets there."""
     marked = world.marked()
-    ended = CrashChild(world, scenario.command, stop, constants=scenario.constants).end()
+    ended = CrashChild(world, scenario.command, stop, constants=scenario.constants, **scenario.settings).end()
     assert ended.status == -signal.SIGKILL, ended.err or ended.out
     check_order(world, marked)
 
 
 def finish(world, scenario):
     """Run once more, undisturbed: then everything is billed and marked, and a full sync finds nothing left."""
-    run(world, scenario.command, constants=scenario.constants)
+    run(world, scenario.command, scenario.ends, constants=scenario.constants, **scenario.settings)
     if scenario.command == BACKFILL:
         check_tags(world, scenario)
+    if scenario.command[0] != "sync":
         run(world, SYNC)
-    again = run(world, FULL_SYNC)
+    scenario.then(world)
+    again = run(world, FULL_SYNC, **scenario.settings)
     assert (again["meter_events"]["accepted"], again["adjusted"], again["processed"]) == (0, 0, 0)
     assert again["marks"]["written"] == 0
     check_all(world, scenario)
@@ -108,7 +110,7 @@ def last_time(tmp_path_factory):
     def ask(scenario, step, side):
         if scenario.name not in counted:
             with world_of(tmp_path_factory.mktemp("rehearsal"), scenario) as world:
-                child = CrashChild(world, scenario.command, constants=scenario.constants)
+                child = CrashChild(world, scenario.command, constants=scenario.constants, **scenario.settings)
                 child.end()
                 counted[scenario.name] = child.counts()
         return counted[scenario.name][step, side]

@@ -93,7 +93,7 @@ class History:
 
     def withdraw(self, number, how):
         """What Stripe was sent and did not count, or what was never sent."""
-        rows = self.ledger.query("list_open_meter_events", limit=100)
+        rows = self.ledger.query("list_open_meter_events", reason="", limit=100)
         if withdrawable := [row["meter_event_id"] for row in rows if row["state"] != "sending"]:
             withdraw(self.ledger, withdrawable[number % len(withdrawable)], *how)
 

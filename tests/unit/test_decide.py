@@ -274,13 +274,15 @@ def test_a_bill_is_lowered_only_when_a_wide_reading_confirms_it(decider):
     assert (line.kind, line.amount_micros) == ("adjustment", -WORTH_MICROS // 2)
 
 
-def test_late_usage_that_stripe_would_refuse_as_too_old_is_held(decider):
-    """The charge stays, nothing is sent, and every run that reads it says so (G3)."""
+def test_late_usage_that_stripe_would_refuse_as_too_old_is_an_adjustment_in_its_own_bucket(decider):
+    """The charge stays; gathering holds the difference, which is never re-dated by itself (G3)."""
     trace, before = (read_trace(cost=cost, minutes_ago=OLD_MINUTES) for cost in ("0.03", "0.01"))
 
     decision = decider(billed={"credits": WORTH_MICROS})(trace, known_of(before))
 
-    assert (decision.result, decision.outcome, decision.entries) == (Reason.TOO_OLD, Outcome.BILLED, ())
+    (line,) = decision.entries
+    assert (decision.result, decision.outcome, line.kind) == ("processed", Outcome.BILLED, "adjustment")
+    assert (line.amount_micros, line.timestamp_us) == (WORTH_MICROS, before.timestamp_us)
 
 
 def test_a_bill_of_long_ago_may_still_be_lowered(decider):

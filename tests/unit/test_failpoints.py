@@ -35,6 +35,18 @@ PLACES = {
     Step.APPLY_REPORT: {"ledger.reports.apply_report"},
     Step.CLOSE_REPORTS: {"ledger.reports.close_reports"},
     Step.REISSUE: {"ledger.reports.offer_again", "ledger.reports.reissue"},
+    Step.PUT_PERIODS: {"ledger.periods.put_periods"},
+    Step.CLAIM_CANCEL: {"ledger.cancelling.claim_cancels"},
+    Step.SETTLE_CANCEL: {"ledger.cancelling.settle_cancels"},
+    Step.DECIDE_HELD: {
+        "ledger.held.decide_meter_events",
+        "ledger.rulings.rule_traces",
+        "ledger.deletions.decide_deleted",
+    },
+    Step.BEGIN_INVOICING: {"ledger.held.begin_invoicing"},
+    Step.FINISH_INVOICING: {"ledger.held.finish_invoicing", "ledger.held.refuse_invoicing"},
+    Step.PUT_CUSTOMER_RULE: {"ledger.rulings.put_customer_rules", "ledger.rulings.remove_customer_rule"},
+    Step.PUT_DELETED: {"ledger.deletions.credit_deleted", "ledger.deletions.note_deleted"},
     Step.SETTLE_MARKS: {"ledger.ledger.Ledger.settle_marks"},
     Step.BACK_UP: {"ledger.backups._publish"},
     Step.RESTORE: {"ledger.backups.fill", "ledger.backups._copy_to_file"},
@@ -42,6 +54,8 @@ PLACES = {
     Step.LANGFUSE_READ: {"remote.langfuse.LangfuseClient._once"},
     Step.LANGFUSE_WRITE: {"remote.langfuse.LangfuseClient._once"},
     Step.STRIPE_SEND: {"meter.stripe_events.StripeMeter.send"},
+    Step.STRIPE_CANCEL: {"meter.stripe_events.StripeMeter.take_back"},
+    Step.STRIPE_INVOICE_ITEM: {"meter.invoice_items.create_item"},
     Step.STRIPE_READ: {"meter.stripe_events.StripeMeter.patiently"},
 }
 

@@ -76,6 +76,7 @@ class Known:
     cost_usd: Decimal | None
     duration_s: Decimal | None
     generation: str = "traces"
+    waived_micros: int = 0
 
     @property
     def customer(self) -> Customer | None:
@@ -97,6 +98,17 @@ class NewEntry:
     bucket_key: str
     card_digest: str
     components: str
+    decision_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """A person's word on a held trace: bill this customer, bill it as of `dated_at_us`, or (`waived`) do not."""
+
+    decision_id: int
+    waived: bool = False
+    customer_id: str | None = None
+    dated_at_us: int | None = None
 
 
 @dataclass(slots=True)

@@ -79,6 +79,39 @@ class Claim:
     sent_at_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class CancelClaim:
+    """A meter event that this process may ask Stripe once to take back. `again`: an earlier request had no answer."""
+
+    meter_event_id: str
+    identifier: str
+    meter: str
+    attempt: int
+    idempotency_key: str
+    again: bool
+
+
+KEPT = "kept"
+"""The reason on an accepted meter event that Stripe would not take back."""
+
+CANCELLING = "cancelling"
+"""The reason on a meter event that is in doubt because Stripe was asked, without an answer, to take it back."""
+
+
+def after_cancel(answer: Answer, *, again: bool, last: bool) -> tuple[State, str]:
+    """The state, and why, after an answer that does not say that the meter event was taken back.
+
+    A refusal after an unanswered request may mean that the first one was carried out: that is a doubt. `last`: nobody
+    will ask again, and the customer's other usage must go on.
+    """
+    unknown = answer is Answer.UNKNOWN or (again and answer is Answer.THROTTLED)
+    if unknown and not last:
+        return State.CANCELLING, ""
+    if unknown or again:
+        return State.IN_DOUBT, CANCELLING
+    return State.ACCEPTED, KEPT if last or answer is Answer.REJECTED else ""
+
+
 def retry_delay_us(attempt: int, retry_after_seconds: float | None) -> int:
     """How long to wait before a meter event is offered again: doubling from 0.2 s to 30 s, or longer if so asked.
 

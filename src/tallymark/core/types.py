@@ -78,9 +78,16 @@ class Reason(StrEnum):
     UNPRICED = "unpriced"
     LATE_PERIOD = "late_period"
     IN_DOUBT = "in_doubt"
+    WAIVED = "waived"
 
 
-SKIPPED = (Reason.ALREADY_PROCESSED, Reason.NO_BILLABLE_USAGE, Reason.FUTURE_TIMESTAMP, Reason.FILTERED)
+SKIPPED = (
+    Reason.ALREADY_PROCESSED,
+    Reason.NO_BILLABLE_USAGE,
+    Reason.FUTURE_TIMESTAMP,
+    Reason.FILTERED,
+    Reason.WAIVED,
+)
 HELD = (Reason.NO_CUSTOMER, Reason.TOO_OLD, Reason.UNRATED, Reason.UNPRICED, Reason.LATE_PERIOD, Reason.IN_DOUBT)
 
 
@@ -121,7 +128,10 @@ class Unrated:
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """Whom to bill, and how that was found: "override", "metadata", "user", "organization", "session", "default"."""
+    """Whom to bill, and how that was found: "override", "metadata", "user", "organization", "session", "default".
+
+    "decision": a person said so of the trace; "user rule" and the like: of all traces of that user.
+    """
 
     customer_id: str
     found_by: str

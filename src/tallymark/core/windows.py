@@ -14,6 +14,9 @@ STRIPE_PROMISE_MARGIN_US = HOUR_US
 # Clocks differ: a trace up to this far ahead is not from the future (the product's rule, issue of the whole path).
 FUTURE_TOLERANCE_US = 300 * SECOND_US
 
+# How far a time in the ledger may lie ahead of now before the clock is said to have gone backwards.
+CLOCK_TOLERANCE_US = 5 * MINUTE_US
+
 BUCKET_US = {"minute": MINUTE_US, "hour": HOUR_US, "day": DAY_US}
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
+from ..api import explain
 from ..clock import SystemClock
 from ..core.clock import SECOND_US, format_time
-from ..flows.explain import explain
 from ..flows.summary import SyncSummary
 from ..remote.langfuse import LangfuseClient
 from ..show import show_explanation
@@ -125,8 +125,7 @@ def _judge(stage: Stage) -> None:
 
 
 def _explain(stage: Stage, trace_id: str) -> None:
-    with stage.ledger() as ledger:
-        found = explain(ledger, trace_id)
+    found = explain(stage.config, trace_id)
     stage.report["explain"] = found
     if not stage.quiet:
         show_explanation(found)

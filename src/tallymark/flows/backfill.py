@@ -94,7 +94,7 @@ def _collect(
     stations: Stations, project: Project, run: RunRef, from_us: int, to_us: int | None, progress: Progress
 ) -> Collected:
     ledger = stations.ledger
-    resume_us = _resume_us(ledger, project, from_us)
+    resume_us = _resume_us(ledger, project, from_us, run.now_us)
     span = range_of(resume_us, to_us or run.now_us, run.now_us, stations.config.settle_us)
     coverage = Coverage(project.source_key, PURPOSE, from_us, min(span.to_us, span.settled_us))
     chosen, collected = choose_generation(stations, project), Collected()
@@ -117,10 +117,15 @@ def _collect(
     return collected
 
 
-def _resume_us(ledger: Ledger, project: Project, from_us: int) -> int:
-    """Where an unfinished backfill stood, if it had read from_us already; a finished one leaves no trace of itself."""
+def _resume_us(ledger: Ledger, project: Project, from_us: int, now_us: int) -> int:
+    """Where an unfinished backfill stood, if it had read from_us already; a finished one leaves no trace of itself.
+
+    One that stood in the future went by a wrong clock, and begins anew.
+    """
     covered = ledger.coverage(project.source_key, PURPOSE)
-    return covered.to_us if covered is not None and covered.from_us <= from_us <= covered.to_us else from_us
+    if covered is None or covered.to_us > now_us:
+        return from_us
+    return covered.to_us if covered.from_us <= from_us <= covered.to_us else from_us
 
 
 def _project_id(stations: Stations, project: Project) -> str:

@@ -16,6 +16,7 @@ from ..core.decisions import (
     MarkState,
     NewEntry,
     Outcome,
+    Ruling,
     TraceKey,
     attributes_text,
     key_of,
@@ -23,10 +24,11 @@ from ..core.decisions import (
 from ..core.readings import CONFLICT
 from ..core.types import Customer, Rated, Reason, Trace, Unrated
 from ..core.windows import bucket_of, is_future, is_too_old
-from ..rating.cards import RateCard, parse_card
+from ..rating.cards import RateCard
 from ..rating.customers import CUSTOMER_ATTRIBUTES, ORGANIZATION_ATTRIBUTES, NoCustomer, resolve
 from ..rating.rate import PLATFORM, USER, rate
 from ..rating.rules import AI, OWN_KEYS
+from .cards import stored_card
 
 CUSTOMER_KEYS = (*CUSTOMER_ATTRIBUTES, *ORGANIZATION_ATTRIBUTES)
 PENDING_TAG = "billing:pending"
@@ -39,7 +41,10 @@ _SHOWN = Context(prec=28)
 
 @dataclass(slots=True)
 class Decider:
-    """Decides traces of one run. `shrunk` collects traces that now look cheaper than billed, to be confirmed."""
+    """Decides traces of one run. `shrunk` collects traces that now look cheaper than billed, to be confirmed.
+
+    `ruling_of` is what a person said of a trace; it is asked only for those that the ledger knows as held.
+    """
 
     config: Config
     run_id: str
@@ -48,6 +53,8 @@ class Decider:
     card_texts: Mapping[str, str]
     only_pending: bool = False
     marks_by_score: bool = False
+    ruling_of: Callable[[TraceKey], Ruling | None] = lambda _key: None
+    waived_by_meter: Callable[[TraceKey], Mapping[str, int]] = lambda _key: {}
     confirmed: set[TraceKey] = field(default_factory=set)
     shrunk: dict[TraceKey, Trace] = field(default_factory=dict)
     _cards: dict[str, RateCard] = field(default_factory=dict)
@@ -63,6 +70,8 @@ class Decider:
     def _decide(self, trace: Trace, known: Known | None) -> Decision:
         if known is not None and known.outcome == Outcome.BILLED:
             return self._billed_before(trace, known)
+        if known is not None and known.reason == Reason.WAIVED:
+            return _ended(trace, known, Reason.WAIVED, known.detail)
         if trace.marked:
             return self._marked_elsewhere(trace, known)
         return self._unbilled(trace, known)
@@ -70,32 +79,41 @@ class Decider:
     def _unbilled(self, trace: Trace, known: Known | None) -> Decision:
         if is_future(trace.timestamp_us, self.now_us):
             return _ended(trace, known, Reason.FUTURE_TIMESTAMP, "its time lies ahead of now")
-        if (conflict := trace.attributes.get(CONFLICT)) is not None:
+        ruling = self.ruling_of(key_of(trace)) if known is not None and known.outcome == Outcome.HELD else None
+        assigned = ruling is not None and ruling.customer_id is not None
+        conflict = trace.attributes.get(CONFLICT)
+        if conflict is not None and not (assigned and conflict in CUSTOMER_KEYS):
             reason = Reason.NO_CUSTOMER if conflict in CUSTOMER_KEYS else Reason.UNRATED
             return _ended(trace, known, reason, f"its observations contradict each other about {conflict}")
         rated = rate(trace, self.config.rate_card, default_ownership=self.config.default_ai_ownership)
         if isinstance(rated, Unrated):
             return _ended(trace, known, rated.reason, rated.detail)
-        if self.only_pending and PENDING_TAG not in trace.tags:
+        if self.only_pending and ruling is None and PENDING_TAG not in trace.tags:
             return _ended(trace, known, Reason.FILTERED, "it has no tag billing:pending")
-        return self._rated(trace, known, rated)
+        return self._rated(trace, known, rated, ruling)
 
-    def _rated(self, trace: Trace, known: Known | None, rated: Rated) -> Decision:
+    def _rated(self, trace: Trace, known: Known | None, rated: Rated, ruling: Ruling | None) -> Decision:
         amounts = amounts_by_meter(rated, self.config)
         worth = sum(amounts.values())
-        if is_too_old(trace.timestamp_us, self.now_us):
+        at_us = ruling.dated_at_us if ruling and ruling.dated_at_us is not None else trace.timestamp_us
+        if is_too_old(at_us, self.now_us):
             return _ended(trace, known, Reason.TOO_OLD, "Stripe takes no usage older than 35 days", rated, worth)
-        customer = customer_of(trace, self.config)
+        customer = self._customer(trace, ruling)
         if isinstance(customer, NoCustomer):
             return _ended(trace, known, Reason.NO_CUSTOMER, customer.detail, rated, worth)
-        return self._charge(trace, customer, rated, amounts, worth)
+        entries = self._entries(trace, at_us, customer.customer_id, rated, amounts, "charge")
+        if ruling is not None:
+            entries = tuple(replace(entry, decision_id=ruling.decision_id) for entry in entries)
+        return self._charge(trace, customer, rated, entries)
 
-    def _charge(
-        self, trace: Trace, customer: Customer, rated: Rated, amounts: Mapping[str, int], worth_micros: int
-    ) -> Decision:
+    def _customer(self, trace: Trace, ruling: Ruling | None) -> Customer | NoCustomer:
+        if ruling is not None and ruling.customer_id is not None:
+            return Customer(ruling.customer_id, "decision")
+        return customer_of(trace, self.config)
+
+    def _charge(self, trace: Trace, customer: Customer, rated: Rated, entries: tuple[NewEntry, ...]) -> Decision:
         untagged = not trace.tags
-        components = components_text(rated)
-        entries = self._entries(trace, trace.timestamp_us, customer.customer_id, components, rated, amounts, "charge")
+        worth_micros = sum(entry.amount_micros for entry in entries)
         return Decision(
             trace,
             PROCESSED,
@@ -105,7 +123,7 @@ class Decider:
             rated=rated,
             worth_micros=worth_micros,
             billed_micros=worth_micros,
-            components=components,
+            components=entries[0].components,
             entries=entries,
             untagged=untagged,
             healed=untagged,
@@ -125,9 +143,6 @@ class Decider:
             return self._same_money(trace, known, rated)
         if worth == known.billed_micros or (worth < known.billed_micros and not self._may_shrink(trace, known)):
             return self._unchanged_money(trace, known)
-        if worth > known.billed_micros and is_too_old(known.timestamp_us, self.now_us):
-            # The charge stays as it is; what came later is told by every run that reads it, and never sent.
-            return replace(self._unchanged_money(trace, known), result=Reason.TOO_OLD)
         return self._adjust(trace, known, rated, amounts)
 
     def _rate_as_billed(self, trace: Trace, known: Known) -> Rated | None:
@@ -153,7 +168,7 @@ class Decider:
         if digest == self.config.rate_card.digest:
             return self.config.rate_card
         if digest not in self._cards:
-            self._cards[digest] = parse_card(self.card_texts[digest])
+            self._cards[digest] = stored_card(digest, self.card_texts[digest])
         return self._cards[digest]
 
     def _may_shrink(self, trace: Trace, known: Known) -> bool:
@@ -179,9 +194,10 @@ class Decider:
         deltas = {meter: amount - billed.get(meter, 0) for meter, amount in meters.items()}
         changed = {meter: delta for meter, delta in deltas.items() if delta}
         customer = known.customer or Customer("", "")
-        components = components_text(rated)
-        at_us = known.timestamp_us
-        entries = self._entries(trace, at_us, customer.customer_id, components, rated, changed, "adjustment")
+        entries = self._entries(trace, known.timestamp_us, customer.customer_id, rated, changed, "adjustment")
+        if known.waived_micros:
+            waived = ended_waivers(changed, self.waived_by_meter(key_of(trace)))
+            entries += self._entries(trace, known.timestamp_us, customer.customer_id, rated, waived, "waiver")
         return Decision(
             replace(trace, timestamp_us=known.timestamp_us),
             PROCESSED,
@@ -191,7 +207,7 @@ class Decider:
             rated=rated,
             worth_micros=sum(amounts.values()),
             billed_micros=sum(amounts.values()),
-            components=components,
+            components=components_text(rated),
             entries=entries,
             adjusted=True,
         )
@@ -201,11 +217,11 @@ class Decider:
         trace: Trace,
         at_us: int,
         customer_id: str,
-        components: str,
         rated: Rated,
         amounts: Mapping[str, int],
         kind: str,
     ) -> tuple[NewEntry, ...]:
+        components = components_text(rated)
         start_us, end_us = bucket_of(at_us, self.config.meter_bucket)
         bucket_key = f"{trace.project_id}/{trace.trace_id}" if self.config.meter_bucket == "trace" else ""
         return tuple(
@@ -271,6 +287,12 @@ def customer_of(trace: Trace, config: Config) -> Customer | NoCustomer:
     if not trace.root_seen and isinstance(customer, Customer) and customer.found_by == "default":
         return NoCustomer("its root observation, which may name the customer, has not arrived")
     return customer
+
+
+def ended_waivers(deltas: Mapping[str, int], waived: Mapping[str, int]) -> dict[str, int]:
+    """By meter, how much of a waiver ends when usage comes to less: nobody is given what was never paid."""
+    ended = {meter: min(waived.get(meter, 0), -delta) for meter, delta in deltas.items()}
+    return {meter: micros for meter, micros in ended.items() if micros > 0}
 
 
 def amounts_by_meter(rated: Rated, config: Config) -> dict[str, int]:

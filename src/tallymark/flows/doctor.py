@@ -16,8 +16,10 @@ from ..errors import ConfigError, KeyRefused, LedgerError, RemoteError, Tallymar
 from ..ledger.guard import using_ledger
 from ..meter.reports import new_notifications
 from ..meter.stripe_events import StripeMeter
+from ..meter.subscriptions import may_read
 from ..remote.langfuse import LangfuseClient
 from ..source.probe import choose, probe, server_version
+from .clocks import clock_problem
 from .stations import open_client, open_meter, source_key_of
 
 CLOCK_SKEW_SECONDS_MAX = 60
@@ -157,6 +159,7 @@ def _stripe_steps(config: Config, meter: StripeMeter, clock: Clock) -> Iterator[
     yield Finding("stripe", "ok", f"the key is of mode {kind}")
     yield _reports(meter, clock)
     yield from _customers(config, meter)
+    yield from _periods(config, meter)
 
 
 def _reports(meter: StripeMeter, clock: Clock) -> Finding:
@@ -169,14 +172,34 @@ def _reports(meter: StripeMeter, clock: Clock) -> Finding:
 
 
 def _customers(config: Config, meter: StripeMeter) -> Iterator[Finding]:
+    """Some customers of the mappings, and some that were billed before."""
     policy = config.customers
-    known = {policy.default, *policy.users.values(), *policy.organizations.values(), *policy.sessions.values()}
-    sample = sorted(customer for customer in known if customer)[:CUSTOMERS_SAMPLED]
-    for customer in sample:
-        if meter.has_customer(customer):
-            yield Finding("customers", "ok", f"{customer} exists in the mode of this key")
+    mapped = {policy.default, *policy.users.values(), *policy.organizations.values(), *policy.sessions.values()}
+    sample = sorted(customer for customer in mapped if customer)[:CUSTOMERS_SAMPLED]
+    for customer in dict.fromkeys([*sample, *_billed_customers(config)]):
+        if said := meter.customer_problem(customer):
+            yield _problem("customers", f"Stripe cannot bill {customer} with this key: {said}")
         else:
-            yield _problem("customers", f"Stripe does not know {customer} in the mode of this key; mend the mapping")
+            yield Finding("customers", "ok", f"{customer} exists in the mode of this key")
+
+
+def _billed_customers(config: Config) -> list[str]:
+    with contextlib.suppress(LedgerError), using_ledger(config.ledger_url, read_only=True) as ledger:
+        return [row["customer_id"] for row in ledger.query("customers_known", limit=CUSTOMERS_SAMPLED)]
+    return []
+
+
+def _periods(config: Config, meter: StripeMeter) -> Iterator[Finding]:
+    """Usage must reach Stripe while its invoice is a draft."""
+    grace_us = config.lateness.grace_us
+    if grace_us is None:
+        yield Finding("periods", "warning", "BILLING_LATE_PERIOD is send: usage that is late is on no invoice")
+        return
+    may_read(meter)
+    yield Finding("periods", "ok", "the key may read subscriptions; usage whose invoice is final is held")
+    if config.settle_us >= grace_us:
+        told = "traces settle for as long as an invoice is a draft, so the last of each period are late"
+        yield Finding("periods", "warning", f"{told}; lower BILLING_SETTLE_SECONDS, or raise the grace in Stripe")
 
 
 def _ledger(config: Config, clock: Clock) -> Iterator[Finding]:
@@ -184,11 +207,14 @@ def _ledger(config: Config, clock: Clock) -> Iterator[Finding]:
         waiting = ledger.open_meter_events()
         read = {row["source_key"] for row in ledger.query("sources_read")}
         ledger.put_fact("doctor", "wrote here")
+        wrong = clock_problem(ledger, clock.now_us())
     yield Finding("ledger", "ok", "can be opened and written")
     if read and not read & {_source_key(config, project, clock) for project in config.projects}:
         told = "it has read other projects, and none of these; unless the keys were renewed, check BILLING_LEDGER_URL"
         yield Finding("ledger", "warning", told)
-    for state in ("rejected", "in_doubt"):
+    if wrong:
+        yield Finding("clock", "warning", wrong)
+    for state in ("rejected", "in_doubt", "held"):
         if waiting.get(state):
             yield Finding("ledger", "warning", f"{waiting[state]} meter events are {state}; see `tallymark held list`")
 

@@ -17,7 +17,7 @@ from ..ledger.reports import close_reports
 from ..meter.stripe_events import StripeMeter
 from ..meter.summaries import Grouping
 from .stations import Stations
-from .windows import meter_ids, values_of
+from .windows import all_meter_ids, values_of
 
 log = logging.getLogger("tallymark")
 # Requests for summaries in one run, about; Stripe allows at least 10,000 reads a month (facts/stripe.md section 4).
@@ -56,7 +56,7 @@ class _Asking:
     def __init__(self, ledger: Ledger, stripe: StripeMeter, clock: Clock) -> None:
         self.ledger, self.clock = ledger, clock
         self._stripe, self._requests_before = stripe, stripe.requests
-        self._meter_ids = meter_ids(stripe)
+        self._meter_ids = all_meter_ids(stripe)
 
     def ask(self, windows: Sequence[Window], grouping: Grouping | None) -> Iterator[Asked]:
         """What Stripe says of each window that is quiet, as long as requests are left."""

@@ -24,10 +24,11 @@ def explain(ledger: Ledger, trace_id: str) -> dict[str, Any]:
         raise NotFound(
             f"the ledger does not know the trace {trace_id!r}; read it with `tallymark sync --trace {trace_id}`."
         )
-    return {"trace_id": trace_id, "projects": [_explain_one(ledger, row) for row in rows]}
+    return {"trace_id": trace_id, "projects": [explain_one(ledger, row) for row in rows]}
 
 
-def _explain_one(ledger: Ledger, row: Any) -> dict[str, Any]:
+def explain_one(ledger: Ledger, row: Any) -> dict[str, Any]:
+    """Everything the ledger knows of a trace of one project, from its row."""
     key = {"project_id": row["project_id"], "trace_id": row["trace_id"]}
     rating = msgspec.json.decode(row["components"])
     return {
@@ -49,6 +50,7 @@ def _explain_one(ledger: Ledger, row: Any) -> dict[str, Any]:
         "entries": [_entry(ledger, entry) for entry in ledger.query("entries_of", **key)],
         "mark": _mark(row),
         "read_at": format_time(row["read_at_us"]),
+        "deleted_at": format_time(row["deleted_at_us"]) if row["deleted_at_us"] is not None else None,
     }
 
 
@@ -72,10 +74,24 @@ def _entry(ledger: Ledger, entry: Any) -> dict[str, Any]:
         "credits": format_micros(entry["amount_micros"]),
         "bucket": [format_time(entry["bucket_start_us"]), format_time(entry["bucket_end_us"])],
         "meter_event": None,
+        "decision": None,
     }
+    if entry["decision_id"] is not None:
+        found["decision"] = _decision(next(iter(ledger.query("decision", decision_id=entry["decision_id"]))))
     if entry["meter_event_id"] is not None:
         found["meter_event"] = _meter_event(ledger, entry)
     return found
+
+
+def _decision(row: Any) -> dict[str, Any]:
+    return {
+        "decision": row["decision_id"],
+        "at": format_time(row["at_us"]),
+        "who": row["who"],
+        "verb": row["verb"],
+        "why": row["why"],
+        "evidence": msgspec.json.decode(row["detail"]),
+    }
 
 
 def _meter_event(ledger: Ledger, entry: Any) -> dict[str, Any]:
@@ -85,13 +101,15 @@ def _meter_event(ledger: Ledger, entry: Any) -> dict[str, Any]:
         "identifier": entry["meter_event_id"],
         "sent_as": sent_identifier(entry["meter_event_id"], entry["reissue"]),
         "state": entry["state"],
+        "reason": entry["reason"],
         "credits": entry["credits"],
+        "covers": [format_time(entry["covers_from_us"]), format_time(entry["covers_to_us"])],
         "timestamp": format_time(entry["timestamp_s"] * 1_000_000),
         "bucket_credits": format_micros(entry["entries_micros"]),
         "carry_before": format_micros(entry["carry_before_micros"]),
         "carry_after": format_micros(entry["carry_after_micros"]),
         "attempts": [_attempt(attempt) for attempt in attempts],
-        "decisions": [_decision(decision) for decision in decisions],
+        "decisions": [_decision(row) for row in decisions],
     }
 
 
@@ -100,16 +118,6 @@ def _attempt(attempt: Any) -> dict[str, Any]:
         "sent_at": format_time(attempt["sent_at_us"]),
         "outcome": attempt["outcome"] or "no answer stored",
         "answer": attempt["answer"],
-    }
-
-
-def _decision(decision: Any) -> dict[str, Any]:
-    return {
-        "at": format_time(decision["at_us"]),
-        "who": decision["who"],
-        "verb": decision["verb"],
-        "why": decision["why"],
-        "evidence": msgspec.json.decode(decision["detail"]),
     }
 
 

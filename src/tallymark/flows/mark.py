@@ -11,12 +11,14 @@ import msgspec
 
 from ..core.clock import Clock, format_time
 from ..core.credits import format_micros
-from ..core.decisions import Outcome
+from ..core.decisions import EntryKind, Outcome
+from ..core.states import State
 from ..ledger import Ledger
 from ..marks.langfuse import Mark, Written
 from .progress import Progress
 
 ROWS = 1000
+INSTEAD = {EntryKind.WAIVER: "waived", EntryKind.INVOICED: "invoice item"}
 KEPT = {"name": "name", "user_id": "userId", "session_id": "sessionId", "release": "release", "version": "version"}
 
 
@@ -57,8 +59,6 @@ def _owed(ledger: Ledger, project_id: str, style: str) -> Iterator[Mark]:
 def mark_of(row: Any, style: str) -> Mark:
     """The mark of a trace, from its row in the ledger."""
     billed = row["outcome"] == Outcome.BILLED
-    # A bucket that went into the carry was never sent, so there is no meter event to name.
-    meter_event_id = row["meter_event_id"] if billed and row["state"] == "accepted" else "carry" if billed else None
     return Mark(
         row["project_id"],
         row["trace_id"],
@@ -66,10 +66,16 @@ def mark_of(row: Any, style: str) -> Mark:
         row["environment"],
         bool(row["public"]),
         by_score=style == "score" or bool(row["bookmarked"]),
-        meter_event_id=meter_event_id,
+        meter_event_id=_billed_by(row) if billed else None,
         details=details_of(row) if billed else None,
         kept={theirs: row[ours] for ours, theirs in KEPT.items() if row[ours]},
     )
+
+
+def _billed_by(row: Any) -> str:
+    """The meter event that billed a trace, or what did instead: a bucket that went into the carry was never sent."""
+    meter_event_id: str = row["meter_event_id"]
+    return meter_event_id if row["state"] == State.ACCEPTED else INSTEAD.get(row["kind"], "carry")
 
 
 def details_of(row: Any) -> dict[str, Any]:

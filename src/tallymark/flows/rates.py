@@ -10,8 +10,9 @@ from ..core.clock import DAY_US, format_time
 from ..errors import NotFound
 from ..ledger import Ledger
 from ..rating.card_check import OK, WARNING, Remark, first_difference_us, moment_text, remarks, spans
-from ..rating.cards import RateCard, parse_card, rule_items, token_items
+from ..rating.cards import RateCard, rule_items, token_items
 from ..rating.rules import AiBasis, Rule
+from .cards import stored_card, stored_cards
 
 MODELS_DAYS = 30
 MODELS_SHOWN_MAX = 10
@@ -37,7 +38,7 @@ def used_card(ledger: Ledger, digest: str) -> RateCard:
     texts = ledger.rate_cards()
     if digest not in texts:
         raise NotFound(f"the ledger used no rate card {digest!r}; it used {', '.join(texts) or 'none yet'}.")
-    return parse_card(texts[digest])
+    return stored_card(digest, texts[digest])
 
 
 def describe(card: RateCard, at_us: int | None = None) -> dict[str, Any]:
@@ -58,8 +59,7 @@ def _rule(rule: Rule, to_us: int | None) -> dict[str, Any]:
 def _history(card: RateCard, ledger: Ledger) -> Iterator[dict[str, Any]]:
     """Each card that the ledger used: what it billed, and from when on this card says something else of that."""
     used = {row["card_digest"]: row for row in ledger.query("card_use")}
-    for digest, text in ledger.rate_cards().items():
-        other = parse_card(text)
+    for digest, other in stored_cards(ledger).items():
         yield {"digest": digest, "name": other.name, **_use(card, other, used.get(digest))}
 
 

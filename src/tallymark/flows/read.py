@@ -91,16 +91,16 @@ def collect_span(
     if chosen.generation == "observations":
         source = observations_of(stations, project)
         collect_observations(source, ledger, decider, run, span, coverage, progress, collected)
-        for project_id in _project_ids(stations, project, collected):
+        for project_id in project_ids_of(stations, project, collected):
             revisit_held_observations(source, ledger, decider, run, project_id, collected)
         return
     traces = traces_of(stations, project)
     collect(traces, ledger, decider, run, span, coverage, progress, collected)
-    for project_id in _project_ids(stations, project, collected):
+    for project_id in project_ids_of(stations, project, collected):
         revisit_held(traces, ledger, decider, run, project_id, collected)
 
 
-def _project_ids(stations: Stations, project: Project, collected: Collected) -> list[str]:
+def project_ids_of(stations: Stations, project: Project, collected: Collected) -> list[str]:
     """The project ids that a key reads: those met now, and the one met before."""
     known_id = stations.ledger.fact(f"project {project.source_key}")
     return sorted({*collected.project_ids, *([known_id] if known_id else [])})

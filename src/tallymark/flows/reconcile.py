@@ -21,13 +21,14 @@ from ..ledger.rows import RunRef
 from ..meter.stripe_events import StripeMeter
 from .audit import WIDTH_US, Audit, Auditor
 from .collect import Collected, range_of
+from .meters import check_meter
 from .progress import Progress, quiet
 from .ranges import check_range
 from .read import Chosen, choose_generation, collect_span, style_of
 from .reconciliation import Reconciliation, reconciliation_of
 from .stations import Project, Stations, open_stations
-from .sync import Request, check_meter, decider_of, run_sync, start_run
-from .windows import meter_ids, values_of
+from .sync import Request, decider_of, run_sync, start_run
+from .windows import all_meter_ids, values_of
 
 CAUSE_OF_KIND = {
     EntryKind.REVERSAL: Cause.MOVED,
@@ -180,7 +181,7 @@ def _audit_stripe(stations: Stations, audit: Audit, uncertain: dict[WindowKey, U
 
 def _ask(stripe: StripeMeter, audit: Audit, touched: Sequence[AskedWindow], progress: Progress) -> None:
     """Ask what Stripe counted in these windows, and in those between them."""
-    ids, spans = meter_ids(stripe), spans_of(touched)
+    ids, spans = all_meter_ids(stripe), spans_of(touched)
     for number, span in enumerate(spans, 1):
         for asked, value in values_of(stripe, ids, span, audit.by).items():
             window = audit.window(asked.customer_id, asked.meter, asked.start_s * SECOND_US)

@@ -143,7 +143,7 @@ class _Causes:
     """Whether what Stripe reported is mended by now, asked once a run for each customer, and once for all meters."""
 
     def __init__(self, stripe: StripeMeter) -> None:
-        self._has_customer = cache(stripe.has_customer)
+        self._customer_problem = cache(stripe.customer_problem)
         self._meters = cache(stripe.meters)
 
     def mended(self, reason: str, customer_id: str, meter: str) -> str:
@@ -153,6 +153,6 @@ class _Causes:
 
     def _changed(self, code: str, customer_id: str, meter: str) -> str:
         if code == CUSTOMER_NOT_FOUND:
-            return f"the customer {customer_id} exists" if self._has_customer(customer_id) else ""
+            return "" if self._customer_problem(customer_id) else f"the customer {customer_id} exists"
         active = any(one["event_name"] == meter and one["status"] == "active" for one in self._meters())
         return f"the meter of {meter!r} is active" if active else ""

@@ -7,15 +7,17 @@ request leaves; so after a crash the row itself says that an answer may be missi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..core.clock import SECOND_US, Clock
-from ..core.states import Answer, Claim, MeterOutcome
+from ..core.periods import Lateness
+from ..core.states import Answer, CancelClaim, Claim, MeterOutcome
 from ..errors import KeyRefused
 from ..ledger import Ledger
+from ..ledger.ledger import DEFAULT_LATENESS
 from ..ledger.rows import RunRef
 from .progress import Progress
 
@@ -34,6 +36,10 @@ class Meter(Protocol):
         """Send one claimed meter event once. Raises KeyRefused."""
         ...
 
+    def take_back(self, claim: CancelClaim) -> MeterOutcome:
+        """Ask once for a meter event to be taken back. Raises KeyRefused."""
+        ...
+
 
 @dataclass(slots=True)
 class Sent:
@@ -45,15 +51,17 @@ class Sent:
     reported: int = 0
 
 
-def send(ledger: Ledger, meter: Meter, run: RunRef, clock: Clock, progress: Progress) -> Sent:
-    """Gather, claim, send, settle, until nothing is open or nothing moves any more."""
+def send(
+    ledger: Ledger, meter: Meter, run: RunRef, clock: Clock, progress: Progress, lateness: Lateness = DEFAULT_LATENESS
+) -> Sent:
+    """Gather, claim, send, settle, until nothing is open or nothing moves any more. What is late is held."""
     ledger.reopen_rejected()
-    while ledger.gather(run, GATHER_BUCKETS):
+    while ledger.gather(run, GATHER_BUCKETS, lateness):
         pass
     sent = Sent()
     total = sum(ledger.open_meter_events().values())
     with ThreadPoolExecutor(SEND_THREADS, thread_name_prefix="send") as threads:
-        _send_open(ledger, meter, clock, threads, sent, progress, total)
+        _send_open(ledger, meter, clock, threads, sent, progress, total, lateness)
     return sent
 
 
@@ -65,15 +73,16 @@ def _send_open(
     sent: Sent,
     progress: Progress,
     total: int,
+    lateness: Lateness,
 ) -> None:
     moved_us = clock.now_us()
     while (next_us := ledger.next_attempt_at_us()) is not None:
-        claims = ledger.claim(clock.now_us(), CLAIMS_MAX)
+        claims = ledger.claim(clock.now_us(), CLAIMS_MAX, lateness)
         if claims:
             outcomes = _send_all(meter, claims, threads)
             ledger.settle(list(zip(claims, outcomes, strict=True)), clock.now_us())
             sent.answers.update(outcome.answer for outcome in outcomes)
-            _raise_refused(outcomes)
+            raise_refused(outcomes)
         if any(outcome.answer in (Answer.ACCEPTED, Answer.DUPLICATE) for outcome in (outcomes if claims else ())):
             moved_us = clock.now_us()
             progress("send", sent.answers[Answer.ACCEPTED] + sent.answers[Answer.DUPLICATE], total)
@@ -85,12 +94,13 @@ def _send_open(
 
 def _send_all(meter: Meter, claims: Sequence[Claim], threads: ThreadPoolExecutor) -> list[MeterOutcome]:
     """Send claims in parallel: each is of another (customer, meter), so none has two calls in flight."""
-    return list(threads.map(lambda claim: _send_one(meter, claim), claims))
+    return list(threads.map(lambda claim: answered(lambda: meter.send(claim)), claims))
 
 
-def _send_one(meter: Meter, claim: Claim) -> MeterOutcome:
+def answered(ask: Callable[[], MeterOutcome]) -> MeterOutcome:
+    """The meter's answer; a refused key is one too, until all answers of its batch are stored."""
     try:
-        return meter.send(claim)
+        return ask()
     except KeyRefused as error:
         return MeterOutcome(Answer.THROTTLED, f"{REFUSED}{error}")
 
@@ -98,7 +108,7 @@ def _send_one(meter: Meter, claim: Claim) -> MeterOutcome:
 REFUSED = "key refused: "
 
 
-def _raise_refused(outcomes: Sequence[MeterOutcome]) -> None:
+def raise_refused(outcomes: Sequence[MeterOutcome]) -> None:
     """A refused key is raised only after every answer of the batch is stored."""
     for outcome in outcomes:
         if outcome.detail.startswith(REFUSED):

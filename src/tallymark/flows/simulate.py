@@ -13,7 +13,8 @@ from ..core.clock import format_time
 from ..core.credits import EXACT, MICROS_PER_CREDIT, format_micros, format_usd
 from ..ledger import Ledger
 from ..ledger.history import Stored, count_stored_traces, stored_traces
-from ..rating.cards import RateCard, parse_card
+from ..rating.cards import RateCard
+from .cards import stored_cards
 from .progress import Progress
 from .rerate import End, Rerated, Rerater
 
@@ -32,7 +33,7 @@ def simulate(
     config: Config, card: RateCard, ledger: Ledger, from_us: int, to_us: int, by: str, progress: Progress
 ) -> dict[str, Any]:
     """One row for each customer or day, sorted, and their total; `why` counts the reasons of what was not rated."""
-    cards = {digest: parse_card(text) for digest, text in ledger.rate_cards().items()}
+    cards = stored_cards(ledger)
     rerate, traces = Rerater(config, card, cards), count_stored_traces(ledger, from_us, to_us)
     sums, total, why = dict[str, _Sum](), _Sum(), _Why()
     for done, stored in enumerate(stored_traces(ledger, from_us, to_us), 1):

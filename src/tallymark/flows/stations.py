@@ -11,7 +11,7 @@ from ..clock import SystemClock
 from ..config import Config, ProjectConfig, require_langfuse, require_stripe
 from ..core.clock import Clock
 from ..core.ids import digest
-from ..core.states import Answer, Claim, MeterOutcome
+from ..core.states import Answer, CancelClaim, Claim, MeterOutcome
 from ..ledger import Ledger
 from ..ledger.guard import guarded, using_ledger
 from ..ledger.ledger import dry_copy
@@ -19,6 +19,7 @@ from ..marks.langfuse import LangfuseMarks, Mark, Written
 from ..meter.stripe_events import StripeMeter
 from ..remote.langfuse import LangfuseClient
 from .mark import Marker
+from .rules import with_rules
 from .send import Meter
 
 DRY_MARKS = 1000
@@ -71,7 +72,7 @@ def open_stations(config: Config, *, dry_run: bool, clock: Clock | None = None) 
         for project in projects:
             stack.callback(project.client.close)
         stripe = None if dry_run else open_meter(config, clock)
-        yield Stations(config, clock, ledger, projects, stripe or DryMeter(), stripe)
+        yield Stations(with_rules(config, ledger), clock, ledger, projects, stripe or DryMeter(), stripe)
 
 
 @contextlib.contextmanager
@@ -122,6 +123,10 @@ class DryMeter:
 
     def send(self, claim: Claim) -> MeterOutcome:
         """Say that it was accepted; the ledger that believes it is a throw-away copy."""
+        return MeterOutcome(Answer.ACCEPTED, "dry run")
+
+    def take_back(self, claim: CancelClaim) -> MeterOutcome:
+        """Say that it was taken back."""
         return MeterOutcome(Answer.ACCEPTED, "dry run")
 
 

@@ -92,13 +92,13 @@ class SyncSummary(msgspec.Struct):
     seconds: float = 0.0
 
     def count_results(self, results: Mapping[str, int], unpaid: Mapping[str, int]) -> None:
-        """Add traces by result, and take from the processed those whose money is "open" or "in_doubt" still."""
+        """Add traces by result, and take from the processed those whose money is "open", or held for a reason."""
         self.fetched += sum(results.values())
         count_reasons(self.skipped, results)
         count_reasons(self.held, results)
         self.processed += results.get(PROCESSED, 0) - sum(unpaid.values())
-        self.held[Reason.IN_DOUBT] += unpaid.get("in_doubt", 0)
-        self.failed += unpaid.get("open", 0)
+        count_reasons(self.held, unpaid)
+        self.failed += sum(traces for money, traces in unpaid.items() if money not in self.held)
 
     @property
     def exit_status(self) -> int:

@@ -7,11 +7,11 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ..config import Config
-from ..core.clock import DAY_US, SECOND_US, Clock, format_time
+from ..core.clock import SECOND_US, Clock, format_time
 from ..core.credits import format_micros
-from ..core.ids import digest
 from ..core.states import Answer
 from ..core.types import Reason
 from ..errors import NotFound, WrongMode
@@ -19,11 +19,17 @@ from ..ledger import Ledger
 from ..ledger.ledger import Coverage
 from ..ledger.reports import unexplained_reports
 from ..ledger.rows import RunRef
+from ..ledger.rulings import ruling_of
 from ..rating.cards import card_text
+from .cancel import cancel_lower
+from .clocks import clock_problem
 from .collect import Collected, Range, log_unknown_marks, range_of, remember_projects
 from .decide import Decider
+from .deletions import settle_deleted
 from .doubt import settle_doubts
 from .mark import Marked, mark
+from .meters import check_meter
+from .periods import read_periods
 from .progress import Progress, quiet
 from .ranges import check_range
 from .read import Chosen, choose_generation, choose_known, collect_span, collect_trace, style_of
@@ -33,7 +39,6 @@ from .stations import Project, Stations, open_stations
 from .summary import FAILURES_MAX, Failure, MarkCounts, MeterEvents, Requests, SyncSummary
 
 log = logging.getLogger("tallymark")
-METER_CHECK_HOLDS_US = DAY_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,11 @@ class Request:
     to_us: int | None = None
     full: bool = False
     only_pending: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything of a chosen range is read, so that what is not met there is gone."""
+        return (self.full or self.from_us is not None) and not self.only_pending
 
 
 def sync(
@@ -75,6 +85,7 @@ def sync(
 def run_sync(stations: Stations, request: Request, dry_run: bool, progress: Progress) -> SyncSummary:
     """One sync over stations that are open already."""
     check_meter(stations)
+    _log_clock(stations)
     run = start_run(stations, "sync")
     reported = take_reports(stations, run)
     spans = {project.source_key: _span(stations, project, request, run.now_us) for project in stations.projects}
@@ -99,10 +110,13 @@ def run_sync(stations: Stations, request: Request, dry_run: bool, progress: Prog
 
 def _send(stations: Stations, run: RunRef, progress: Progress) -> Sent:
     """Send what is owed, and settle what is in doubt; what turns out not to have been counted is sent at once."""
-    sent = send(stations.ledger, stations.meter, run, stations.clock, progress)
+    read_periods(stations)
+    cancel_lower(stations, run)
+    lateness = stations.config.lateness
+    sent = send(stations.ledger, stations.meter, run, stations.clock, progress, lateness)
     settled = settle_doubts(stations)
     if settled.not_sent:
-        sent.answers += send(stations.ledger, stations.meter, run, stations.clock, progress).answers
+        sent.answers += send(stations.ledger, stations.meter, run, stations.clock, progress, lateness).answers
     sent.settled = settled.accepted + settled.not_sent
     sent.reported = settled.taken_back
     return sent
@@ -111,20 +125,6 @@ def _send(stations: Stations, run: RunRef, progress: Progress) -> Sent:
 def _require_found(request: Request, collected: Sequence[Collected]) -> None:
     if request.trace_id is not None and not any(each.read for each in collected):
         raise NotFound(f"there is no trace {request.trace_id!r} in the projects of these keys (LANGFUSE_PUBLIC_KEY).")
-
-
-def check_meter(stations: Stations) -> None:
-    """Check the meter before the first meter event leaves, and once a day after that. Raises MeterError, KeyRefused."""
-    config, now_us = stations.config, stations.clock.now_us()
-    if stations.stripe is None:
-        return
-    names = sorted({config.meter_event_name, *config.meters.values()})
-    content = [*names, config.stripe_credits_meter_id, config.stripe_secret_key, config.stripe_api_base]
-    passed = f"meter check {digest(repr(content))}"
-    passed_at = stations.ledger.fact(passed)
-    if passed_at is None or now_us - int(passed_at) > METER_CHECK_HOLDS_US:
-        stations.stripe.check(names, config.stripe_credits_meter_id)
-        stations.ledger.put_fact(passed, str(now_us))
 
 
 def start_run(stations: Stations, verb: str) -> RunRef:
@@ -146,6 +146,8 @@ def decider_of(stations: Stations, run: RunRef, only_pending: bool, style: str) 
         ledger.rate_cards(),
         only_pending,
         marks_by_score=style == "score",
+        ruling_of=partial(ruling_of, ledger),
+        waived_by_meter=ledger.waived_by_meter,
     )
 
 
@@ -156,7 +158,7 @@ def purpose_of(only_pending: bool) -> str:
 
 def _span(stations: Stations, project: Project, request: Request, now_us: int) -> Range:
     config = stations.config
-    covered = stations.ledger.coverage(project.source_key, purpose_of(request.only_pending))
+    covered = _covered(stations, project, purpose_of(request.only_pending))
     if request.from_us is not None:
         from_us = request.from_us
     elif covered is None or request.full:
@@ -166,9 +168,17 @@ def _span(stations: Stations, project: Project, request: Request, now_us: int) -
     return range_of(from_us, request.to_us, now_us, config.settle_us)
 
 
+def _covered(stations: Stations, project: Project, purpose: str) -> Coverage | None:
+    """What was covered before. What ends in the future was written by a wrong clock: the look-back is read again."""
+    covered, now_us = stations.ledger.coverage(project.source_key, purpose), stations.clock.now_us()
+    if covered is None or covered.to_us <= now_us:
+        return covered
+    return replace(covered, to_us=max(covered.from_us, now_us - stations.config.lookback_us))
+
+
 def coverage_after(stations: Stations, project: Project, purpose: str, span: Range) -> Coverage | None:
     """What is covered when a range is read; None if that is nothing, or leaves a gap behind what was covered before."""
-    before = stations.ledger.coverage(project.source_key, purpose)
+    before = _covered(stations, project, purpose)
     to_us = min(span.to_us, span.settled_us)
     if to_us <= span.from_us:
         return None
@@ -236,6 +246,8 @@ def _read(
         progress=progress,
         collected=collected,
     )
+    if request.is_whole:
+        settle_deleted(stations, project, chosen, decider, run, span, collected)
 
 
 def mark_project(stations: Stations, project: Project, progress: Progress) -> Marked:
@@ -303,6 +315,11 @@ def _meter_events(sent: Sent, ledger: Ledger) -> MeterEvents:
         reported=sent.reported,
         open_reports=unexplained_reports(ledger),
     )
+
+
+def _log_clock(stations: Stations) -> None:
+    if problem := clock_problem(stations.ledger, stations.clock.now_us()):
+        log.warning("%s.", problem)
 
 
 def _log_untagged(summary: SyncSummary) -> None:

@@ -14,8 +14,9 @@ from ..core.clock import format_time
 from ..core.columns import Column, Kind
 from ..core.credits import EXACT, MICROS_PER_CREDIT, format_micros, format_usd
 from ..ledger import Ledger
-from ..rating.cards import RateCard, parse_card
+from ..rating.cards import RateCard
 from ..tables import new_file, write_table
+from .cards import stored_cards
 
 KEYS: dict[str, Callable[[Any], str]] = {
     "customer": lambda row: str(row["customer_id"]),
@@ -36,7 +37,7 @@ class _Sum:
 
 def usage(ledger: Ledger, from_us: int, to_us: int, customer_id: str | None, by: str) -> list[dict[str, Any]]:
     """One row for each key, sorted: traces, credits, and in USD cost, revenue (credits at their price) and margin."""
-    cards = {digest: parse_card(text) for digest, text in ledger.rate_cards().items()}
+    cards = stored_cards(ledger)
     sums: dict[str, _Sum] = {}
     for row in ledger.query("usage_components", from_us=from_us, to_us=to_us, customer_id=customer_id or ""):
         _add(sums.setdefault(KEYS[by](row), _Sum()), row, cards)
@@ -45,12 +46,13 @@ def usage(ledger: Ledger, from_us: int, to_us: int, customer_id: str | None, by:
 
 def _add(total: _Sum, row: Any, cards: Mapping[str, RateCard]) -> None:
     total.traces += 1
-    total.billed_micros += row["billed_micros"]
+    billed_micros = row["billed_micros"] - row["waived_micros"]
+    total.billed_micros += billed_micros
     for part in msgspec.json.decode(row["components"]).get("parts", []):
         # Cost is what Langfuse reports; the other components rest on prices of the rate card.
         if part["name"] == "ai":
             total.cost_usd = EXACT.add(total.cost_usd, Decimal(part["cost_usd"]))
-    credits = EXACT.divide(Decimal(row["billed_micros"]), Decimal(MICROS_PER_CREDIT))
+    credits = EXACT.divide(Decimal(billed_micros), Decimal(MICROS_PER_CREDIT))
     price = cards[row["card_digest"]].credit_price_usd_at(row["timestamp_us"])
     total.revenue_usd = EXACT.add(total.revenue_usd, EXACT.multiply(credits, price))
 

@@ -10,7 +10,7 @@ from ..meter.stripe_events import StripeMeter
 from ..meter.summaries import Grouping, summaries
 
 
-def meter_ids(stripe: StripeMeter) -> dict[str, list[str]]:
+def all_meter_ids(stripe: StripeMeter) -> dict[str, list[str]]:
     """The ids of the account's meters by event name, which may have had several in its time."""
     found: dict[str, list[str]] = {}
     for meter in stripe.meters():

@@ -31,12 +31,17 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where withdrawn usage is entered anew. `customer_id` None leaves the customer as it is; times in microseconds."""
+    """Where withdrawn usage is entered anew; what is None stays as it was. Times in microseconds."""
 
-    timestamp_us: int
-    bucket_start_us: int
-    bucket_end_us: int
+    timestamp_us: int | None = None
+    bucket_start_us: int | None = None
+    bucket_end_us: int | None = None
     customer_id: str | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """What is not as it was, by the columns of an entry."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def put_decision_txn(db: Database, at_us: int, decided: Decided) -> int:
@@ -70,11 +75,9 @@ def withdraw_txn(
     covered = db.rows("covered_by", meter_event_id=meter_event_id)
     lines = [line for row in covered for line in _lines(run, row, meter_event_id, decision_id, place, kind)]
     db.write_many("append_entry", link_entries_txn(db, lines))
-    if kind is not EntryKind.REVERSAL:
-        for row in covered:
-            db.write(
-                "waive", amount_micros=row["amount_micros"], project_id=row["project_id"], trace_id=row["trace_id"]
-            )
+    for line in lines:
+        if line.kind in (EntryKind.WAIVER, EntryKind.INVOICED):
+            db.write("waive", amount_micros=-line.amount_micros, project_id=line.project_id, trace_id=line.trace_id)
     _restore_carry_txn(db, event)
     db.write("set_state", meter_event_id=meter_event_id, state=State.CANCELLED, reason=event["reason"])
     db.write("owe_marks", meter_event_id=meter_event_id)
@@ -84,19 +87,17 @@ def withdraw_txn(
 def _lines(
     run: RunRef, row: Row, meter_event_id: str, decision_id: int, place: Place | None, kind: EntryKind
 ) -> list[AppendEntry]:
-    """What takes a trace's share of a meter event back, and what enters it anew."""
+    """What takes a trace's share of a meter event back, and what enters it anew.
+
+    A waiver takes nothing from a customer: a share below zero is entered anew as it was.
+    """
+    if kind is EntryKind.WAIVER and row["amount_micros"] < 0:
+        kind, place = EntryKind.REVERSAL, Place()
     back = _line(run, row, kind, -row["amount_micros"], decision_id)._replace(meter_event_id=meter_event_id)
     if place is None:
         return [back]
     anew = _line(run, row, EntryKind.REBOOKING, row["amount_micros"], decision_id)
-    moved = anew._replace(
-        sequence=anew.sequence + 1,
-        customer_id=place.customer_id or anew.customer_id,
-        timestamp_us=place.timestamp_us,
-        bucket_start_us=place.bucket_start_us,
-        bucket_end_us=place.bucket_end_us,
-    )
-    return [back, moved]
+    return [back, anew._replace(sequence=anew.sequence + 1, **place.changes())]
 
 
 def _line(run: RunRef, row: Any, kind: EntryKind, amount_micros: int, decision_id: int) -> AppendEntry:

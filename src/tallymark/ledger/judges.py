@@ -13,7 +13,7 @@ from ..core.decisions import EntryKind, MarkState
 from ..core.ids import link, meter_event_id
 from ..core.states import State
 from ..errors import TallymarkError
-from .sending import PLACE
+from .gathering import PLACE
 
 Rows = Iterable[Any]
 BY_DECISION = (EntryKind.REVERSAL, EntryKind.REBOOKING, EntryKind.INVOICED)

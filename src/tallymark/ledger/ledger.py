@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -17,18 +18,20 @@ from typing import Any
 
 import msgspec
 
-from ..core.decisions import Decision, Known, TraceKey, key_of
+from ..core.decisions import Decision, EntryKind, Known, NewEntry, TraceKey, key_of
+from ..core.periods import Lateness
 from ..core.states import Claim, MeterOutcome
 from ..core.types import Trace
 from ..errors import ConfigError
 from ..failpoints import Step
-from . import rows, sending
+from . import gathering, rows, sending
 from .chain import link_entries_txn
 from .database import Database, Row
 from .rows import RunRef
 from .sqlite import SqliteDatabase, is_missing
 
 _encode = msgspec.json.Encoder().encode
+DEFAULT_LATENESS = Lateness()
 
 
 Decide = Callable[[Trace, Known | None], Decision]
@@ -198,6 +201,11 @@ class Ledger:
         rows = self._db.rows("billed_by_meter", project_id=key[0], trace_id=key[1])
         return {row["meter"]: row["billed_micros"] for row in rows}
 
+    def waived_by_meter(self, key: TraceKey) -> dict[str, int]:
+        """What one trace was not billed on each meter, by decisions, in micro-credits."""
+        rows = self._db.rows("waived_by_meter", project_id=key[0], trace_id=key[1])
+        return {row["meter"]: row["waived_micros"] for row in rows}
+
     def record(
         self,
         run: RunRef,
@@ -232,13 +240,21 @@ class Ledger:
         if not decision.entries:
             return []
         key = key_of(decision.trace)
-        first = all(entry.kind == "charge" for entry in decision.entries)
-        sequences = {} if first else self._sequences_txn(key)
-        return [rows.append_entry(run, key, entry, sequences.get(entry.meter, 0)) for entry in decision.entries]
+        if all(entry.kind == "charge" for entry in decision.entries):
+            return [rows.append_entry(run, key, entry, 0) for entry in decision.entries]
+        return self._adjustments_txn(run, key, decision.entries)
 
-    def _sequences_txn(self, key: TraceKey) -> dict[str, int]:
+    def _adjustments_txn(self, run: RunRef, key: TraceKey, entries: Iterable[NewEntry]) -> list[rows.AppendEntry]:
+        """Further lines of a trace; one of kind waiver ends so much of an earlier waiver."""
         billed = self._db.rows("billed_by_meter", project_id=key[0], trace_id=key[1])
-        return {row["meter"]: row["entries"] for row in billed}
+        sequences = Counter({row["meter"]: row["entries"] for row in billed})
+        lines = []
+        for entry in entries:
+            lines.append(rows.append_entry(run, key, entry, sequences[entry.meter]))
+            sequences[entry.meter] += 1
+            if entry.kind == EntryKind.WAIVER:
+                self._db.write("waive", amount_micros=-entry.amount_micros, project_id=key[0], trace_id=key[1])
+        return lines
 
     def held_stale(self, run: RunRef, project_id: str, after_trace_id: str, limit: int) -> list[str]:
         """Ids of a project's held traces that were decided under other settings than today's, after a given one."""
@@ -254,16 +270,19 @@ class Ledger:
 
     # --- send
 
-    def gather(self, run: RunRef, limit: int) -> int:
+    def gather(self, run: RunRef, limit: int, lateness: Lateness = DEFAULT_LATENESS) -> int:
         """Fix meter events for up to `limit` open buckets: value, identifier, timestamp, payload. How many buckets."""
         ledger_id = self.fact("ledger_id") or ""
         with self._db.transaction(Step.GATHER):
-            return sending.gather_txn(self._db, run, ledger_id, limit)
+            return gathering.gather_txn(self._db, run, ledger_id, limit, lateness)
 
-    def claim(self, now_us: int, limit: int) -> list[Claim]:
-        """Take up to `limit` meter events for sending, one of each (customer, meter). Committed before any send."""
+    def claim(self, now_us: int, limit: int, lateness: Lateness = DEFAULT_LATENESS) -> list[Claim]:
+        """Take up to `limit` meter events for sending, one of each (customer, meter). Committed before any send.
+
+        What has become too late for its invoice, or too old, is held instead.
+        """
         with self._db.transaction(Step.CLAIM):
-            return sending.claim_txn(self._db, now_us, limit)
+            return sending.claim_txn(self._db, now_us, limit, lateness)
 
     def settle(self, settled: Sequence[tuple[Claim, MeterOutcome]], now_us: int) -> None:
         """Store the meter's answers, each fenced by its attempt, and owe marks for what was accepted."""
@@ -309,7 +328,7 @@ class Ledger:
     # --- reading
 
     def unpaid(self, run_id: str) -> dict[str, int]:
-        """How many processed traces, last read by a run, have money that is "open" or "in_doubt" still."""
+        """How many processed traces, last read by a run, have money that is "open", "in_doubt" or held for a reason."""
         return {row["money"]: row["traces"] for row in self._db.rows("unpaid", run_id=run_id)}
 
     def failures(self, run_id: str, limit: int) -> list[tuple[str, str]]:
@@ -343,4 +362,5 @@ def _known(row: Row) -> Known:
         cost_usd=Decimal(row["cost_usd"]) if row["cost_usd"] is not None else None,
         duration_s=Decimal(row["duration_s"]) if row["duration_s"] is not None else None,
         generation=row["generation"],
+        waived_micros=row["waived_micros"],
     )

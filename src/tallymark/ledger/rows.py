@@ -280,6 +280,7 @@ def append_entry(run: RunRef, key: TraceKey, entry: NewEntry, sequence: int) -> 
         entry.components,
         run.run_id,
         run.now_us,
+        decision_id=entry.decision_id,
     )
 
 

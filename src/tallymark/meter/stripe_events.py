@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..core.clock import SECOND_US, Clock
-from ..core.states import Answer, Claim, MeterOutcome
-from ..errors import KeyRefused, MeterError, RemoteError, Unavailable, Unreachable
+from ..core.states import Answer, CancelClaim, Claim, MeterOutcome
+from ..errors import KeyRefused, MeterError, Refused, RemoteError, Unavailable, Unreachable
 from ..failpoints import Side, Step, reach
 
 with warnings.catch_warnings():
@@ -77,37 +77,66 @@ class StripeMeter:
 
     def send(self, claim: Claim) -> MeterOutcome:
         """Send one claimed meter event once. Raises KeyRefused: then it was certainly not counted."""
+        return self._write(
+            Step.STRIPE_SEND,
+            claim.identifier,
+            lambda: self.client.v1.billing.meter_events.create(
+                {
+                    "event_name": claim.meter,
+                    "identifier": claim.identifier,
+                    "timestamp": claim.timestamp_s,
+                    "payload": {
+                        **msgspec.json.decode(claim.payload),
+                        "stripe_customer_id": claim.customer_id,
+                        "value": str(claim.credits),
+                    },
+                },
+                {"idempotency_key": claim.idempotency_key},
+            ),
+        )
+
+    def take_back(self, claim: CancelClaim) -> MeterOutcome:
+        """Ask Stripe once to take a meter event back (facts/stripe.md section 3). Raises KeyRefused: it was not."""
+        return self._write(
+            Step.STRIPE_CANCEL,
+            claim.identifier,
+            lambda: self.client.v1.billing.meter_event_adjustments.create(
+                {"event_name": claim.meter, "type": "cancel", "cancel": {"identifier": claim.identifier}},
+                {"idempotency_key": claim.idempotency_key},
+            ),
+        )
+
+    def _write(self, step: Step, identifier: str, ask: Callable[[], object]) -> MeterOutcome:
         try:
-            self._once(Step.STRIPE_SEND, lambda: self._create(claim))
+            self._once(step, ask)
         except (stripe.AuthenticationError, stripe.PermissionError) as error:
             raise _key_refused(error) from error
         except (stripe.StripeError, OSError, ValueError) as error:
-            return outcome_of(error, claim.identifier)
+            return outcome_of(error, identifier)
         return MeterOutcome(Answer.ACCEPTED, "taken")
 
-    def _create(self, claim: Claim) -> None:
-        self.client.v1.billing.meter_events.create(
-            {
-                "event_name": claim.meter,
-                "identifier": claim.identifier,
-                "timestamp": claim.timestamp_s,
-                "payload": {
-                    **msgspec.json.decode(claim.payload),
-                    "stripe_customer_id": claim.customer_id,
-                    "value": str(claim.credits),
-                },
-            },
-            {"idempotency_key": claim.idempotency_key},
-        )
+    def make(self, step: Step, ask: Callable[[], T], needs: str) -> T:
+        """Ask once for something to be made, under an idempotency key of its own.
 
-    def check(self, event_names: Sequence[str], meter_id: str | None = None) -> None:
+        Raises KeyRefused, Unreachable or Unavailable, and Refused if Stripe will not make it.
+        """
+        try:
+            return self._once(step, ask)
+        except (stripe.AuthenticationError, stripe.PermissionError) as error:
+            raise _key_refused(error, needs) from error
+        except stripe.InvalidRequestError as error:
+            raise Refused(f"Stripe refused it ({_said(error)}).") from error
+        except (stripe.StripeError, OSError, ValueError) as error:
+            raise _unavailable(error) from error
+
+    def check(self, event_names: Sequence[str], meter_id: str | None = None) -> dict[str, str]:
         """Check that each event name has exactly one meter, that it is active, and that it is the one of `meter_id`.
 
-        Raises MeterError, KeyRefused, Unreachable or Unavailable.
+        The ids of the meters by event name. Raises MeterError, KeyRefused, Unreachable or Unavailable.
         """
         meters = self.meters()
-        for event_name in event_names:
-            _check_meter(event_name, [meter for meter in meters if meter["event_name"] == event_name], meter_id)
+        named = {name: [meter for meter in meters if meter["event_name"] == name] for name in event_names}
+        return {name: _check_meter(name, found, meter_id) for name, found in named.items()}
 
     def meters(self) -> list[dict[str, Any]]:
         """All meters of the account: id, event_name, status, payload keys."""
@@ -117,13 +146,16 @@ class StripeMeter:
         page = self.client.v1.billing.meters.list({"limit": 100})
         return [_meter_of(meter) for meter in page.auto_paging_iter()]
 
-    def patiently(self, ask: Callable[[], T]) -> T:
-        """Ask a reading question a few times before giving up. Raises KeyRefused, Unreachable or Unavailable."""
+    def patiently(self, ask: Callable[[], T], needs: str = "") -> T:
+        """Ask a reading question a few times before giving up; `needs` is what a key that may not is told to grant.
+
+        Raises KeyRefused, Unreachable or Unavailable.
+        """
         for attempt in range(1, READ_ATTEMPTS_MAX + 1):
             try:
                 return self._once(Step.STRIPE_READ, ask)
             except (stripe.AuthenticationError, stripe.PermissionError) as error:
-                raise _key_refused(error) from error
+                raise _key_refused(error, needs) from error
             # The last two: an answer of another shape lacks what every object of Stripe's has.
             except (stripe.StripeError, OSError, ValueError, AttributeError, TypeError) as error:
                 if attempt == READ_ATTEMPTS_MAX or isinstance(error, stripe.InvalidRequestError):
@@ -131,16 +163,16 @@ class StripeMeter:
                 self._clock.sleep(0.2 * 2**attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def has_customer(self, customer_id: str) -> bool:
-        """Whether the account has this customer, not deleted."""
+    def customer_problem(self, customer_id: str) -> str:
+        """Why this customer cannot be billed with this key, in Stripe's words; empty if it can."""
         return self.patiently(lambda: self._find_customer(customer_id))
 
-    def _find_customer(self, customer_id: str) -> bool:
+    def _find_customer(self, customer_id: str) -> str:
         try:
             customer = self.client.v1.customers.retrieve(customer_id)
-        except stripe.InvalidRequestError:
-            return False
-        return not getattr(customer, "deleted", False)
+        except stripe.InvalidRequestError as error:
+            return _said(error)
+        return "it is deleted" if getattr(customer, "deleted", False) else ""
 
     @property
     def key_kind(self) -> str:
@@ -189,7 +221,9 @@ def _retry_after_seconds(error: Exception) -> float | None:
         return None
 
 
-def _key_refused(error: stripe.StripeError) -> KeyRefused:
+def _key_refused(error: stripe.StripeError, needs: str = "") -> KeyRefused:
+    if needs and isinstance(error, stripe.PermissionError):
+        return KeyRefused(f"the Stripe key lacks a permission: {needs}.")
     return KeyRefused(
         f"Stripe refused the key ({error.http_status}). Check BILLING_STRIPE_SECRET_KEY (or STRIPE_SECRET_KEY); "
         "a restricted key needs write access to meter events and read access to meters, customers and events."
@@ -213,7 +247,8 @@ def _meter_of(meter: Any) -> dict[str, Any]:
     }
 
 
-def _check_meter(event_name: str, meters: list[dict[str, Any]], meter_id: str | None) -> None:
+def _check_meter(event_name: str, meters: list[dict[str, Any]], meter_id: str | None) -> str:
+    """The id of the one active meter of an event name. Raises MeterError."""
     active = [meter for meter in meters if meter["status"] == "active"]
     if not meters:
         raise MeterError(
@@ -232,6 +267,7 @@ def _check_meter(event_name: str, meters: list[dict[str, Any]], meter_id: str | 
             f"but BILLING_STRIPE_CREDITS_METER_ID names {meter_id}; mend one of them."
         )
     _check_settings(active[0])
+    return str(active[0]["id"])
 
 
 def _check_settings(meter: dict[str, Any]) -> None:

@@ -15,7 +15,8 @@ ORGANIZATION_ATTRIBUTES = ("organizationId", "orgId")
 class CustomerPolicy:
     """How customers are found. The mappings lead from Langfuse's ids to Stripe's customer ids.
 
-    With `override`, which needs `default`, every trace is billed to the default customer.
+    With `override`, which needs `default`, every trace is billed to the default customer. `rules` are mappings
+    that people added since.
     """
 
     override: bool = False
@@ -23,6 +24,7 @@ class CustomerPolicy:
     sessions: Mapping[str, str] = field(default_factory=dict)
     users: Mapping[str, str] = field(default_factory=dict)
     organizations: Mapping[str, str] = field(default_factory=dict)
+    rules: CustomerPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,18 @@ def resolve(trace: Trace, policy: CustomerPolicy) -> Customer | NoCustomer:
     """Find the customer of a trace; the first that says something decides.
 
     The order: override; metadata `customerId` or `stripeCustomerId`; the mapping by session, then by user, then by
-    organization (metadata `organizationId` or `orgId`), the narrowest first; the default customer.
+    organization (metadata `organizationId` or `orgId`), the narrowest first; a person's rule for one of them, in the
+    same order; the default customer. So settings decide before rules, and both before the default.
     Two attributes that should say the same and do not are never guessed between.
     """
     if policy.override and policy.default:
         return Customer(policy.default, "override")
-    return _from_metadata(trace) or _from_mappings(trace, policy) or _from_default(trace, policy)
+    return (
+        _from_metadata(trace)
+        or _from_mappings(trace, policy)
+        or _from_rules(trace, policy)
+        or _from_default(trace, policy)
+    )
 
 
 def _from_metadata(trace: Trace) -> Customer | NoCustomer | None:
@@ -63,6 +71,11 @@ def _from_organization(trace: Trace, policy: CustomerPolicy) -> Customer | NoCus
         return said
     customer_id = policy.organizations.get(said)
     return Customer(customer_id, "organization") if customer_id else None
+
+
+def _from_rules(trace: Trace, policy: CustomerPolicy) -> Customer | NoCustomer | None:
+    found = _from_mappings(trace, policy.rules) if policy.rules else None
+    return Customer(found.customer_id, f"{found.found_by} rule") if isinstance(found, Customer) else found
 
 
 def _from_default(trace: Trace, policy: CustomerPolicy) -> Customer | NoCustomer:

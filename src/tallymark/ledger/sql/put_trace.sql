@@ -18,4 +18,4 @@ on conflict (project_id, trace_id) do update
        version = excluded.version, environment = excluded.environment, public = excluded.public,
        bookmarked = excluded.bookmarked, tags = excluded.tags, attributes = excluded.attributes, marked = excluded.marked,
        mark_state = excluded.mark_state, generation = excluded.generation, root_seen = excluded.root_seen,
-       cost_usd = excluded.cost_usd, duration_s = excluded.duration_s
+       cost_usd = excluded.cost_usd, duration_s = excluded.duration_s, deleted_at_us = null

@@ -1,4 +1,4 @@
--- settle_doubt: Stripe's value of its window has decided a meter event that was in doubt.
+-- settle_doubt: Stripe's value of its window, or a person, has decided a meter event that was in doubt.
 update meter_event
    set state = :state, reason = :reason, answer = :answer, answered_at_us = :now_us, unanswered_since_us = null,
        next_attempt_at_us = 0

@@ -6,4 +6,5 @@ select t.trace_id, e.customer_id, e.meter, t.timestamp_us - t.timestamp_us % :wi
  where t.timestamp_us >= :from_us and t.timestamp_us < :to_us and t.outcome = 'billed' and t.last_run_id <> :run_id
    and e.kind in ('charge', 'adjustment')
  group by 1, 2, 3, 4
+having sum(e.amount_micros) <> 0
  order by 4, 1

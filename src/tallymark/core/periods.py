@@ -1,0 +1,69 @@
+"""Billing periods: where buckets are split, and which usage comes too late for its invoice. Pure.
+
+Usage is billed by the invoice of the period that its timestamp lies in, if it arrives before that invoice is final,
+which it is a grace after the period's end; later it is on no invoice at all (facts/stripe.md section 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from .clock import HOUR_US, MINUTE_US
+
+# Time between deciding and arriving, so that usage that is sent just in time is not too late on the way.
+LATE_MARGIN_US = MINUTE_US
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A billing period of one subscription item; the end is outside."""
+
+    item_id: str
+    start_us: int
+    end_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lateness:
+    """When usage is too late: `grace_us` after its period's end, by default Stripe's own hour. None: never."""
+
+    grace_us: int | None = HOUR_US
+
+    def final_us(self, now_us: int) -> int:
+        """Periods that ended at this moment, or before it, have final invoices."""
+        if self.grace_us is None:
+            return 0
+        return now_us - max(self.grace_us - LATE_MARGIN_US, 0)
+
+
+def boundaries_of(periods: Iterable[Period]) -> list[int]:
+    """The moments at which a period of any item begins or ends, the earliest first."""
+    return sorted({moment_us for period in periods for moment_us in (period.start_us, period.end_us)})
+
+
+def closed_before(boundaries: Sequence[int], final_us: int) -> int:
+    """Usage before this moment is too late: the latest boundary up to `final_us`; 0 if there is none."""
+    return max((boundary for boundary in boundaries if boundary <= final_us), default=0)
+
+
+def parts(start_us: int, end_us: int, boundaries: Sequence[int]) -> list[tuple[int, int]]:
+    """A bucket cut at the boundaries inside it, the earliest part first."""
+    edges = [start_us, *(boundary for boundary in boundaries if start_us < boundary < end_us), end_us]
+    return list(pairwise(edges))
+
+
+def corrected(known: Iterable[Period], read: Sequence[Period], now_us: int) -> list[Period]:
+    """What to store once a customer's items were read: their periods, and known ones that ended before their time.
+
+    A period ends early where its item began another one since, or is gone.
+    """
+    begun_us = {period.item_id: period.start_us for period in read}
+    again = {(period.item_id, period.start_us) for period in read}
+    ended = [
+        replace(period, end_us=max(period.start_us, begun_us.get(period.item_id, now_us)))
+        for period in known
+        if (period.item_id, period.start_us) not in again and period.end_us > begun_us.get(period.item_id, now_us)
+    ]
+    return [*read, *ended]

@@ -1,0 +1,23 @@
+"""The rate cards that a ledger was billed by, read back from their texts."""
+
+from __future__ import annotations
+
+from ..errors import ConfigError, LedgerUnusable
+from ..ledger import Ledger
+from ..rating.cards import RateCard, parse_card
+
+
+def stored_cards(ledger: Ledger) -> dict[str, RateCard]:
+    """Every rate card that the ledger used, by digest. Raises LedgerUnusable if one of them is damaged."""
+    return {digest: stored_card(digest, text) for digest, text in ledger.rate_cards().items()}
+
+
+def stored_card(digest: str, text: str) -> RateCard:
+    """A rate card that a ledger used. Raises LedgerUnusable if its text is no rate card any more."""
+    try:
+        return parse_card(text)
+    except ConfigError:
+        raise LedgerUnusable(
+            f"the ledger's rate card {digest} is damaged; `tallymark ledger verify` says what else is. Restore the "
+            "newest backup that verifies."
+        ) from None

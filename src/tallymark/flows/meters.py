@@ -1,0 +1,44 @@
+"""The meters that the settings name: checked once a day, and which they are at Stripe."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..core.clock import DAY_US
+from ..core.ids import digest
+from .stations import Stations
+
+METER_CHECK_HOLDS_US = DAY_US
+
+
+def check_meter(stations: Stations) -> None:
+    """Check the meter before the first meter event leaves, and once a day after that. Raises MeterError, KeyRefused."""
+    now_us = stations.clock.now_us()
+    if stations.stripe is None or _is_checked(stations, now_us):
+        return
+    found = stations.stripe.check(_names(stations), stations.config.stripe_credits_meter_id)
+    content = _content(stations)
+    stations.ledger.put_fact(f"meters {content}", msgspec.json.encode(found).decode())
+    stations.ledger.put_fact(f"meter check {content}", str(now_us))
+
+
+def _is_checked(stations: Stations, now_us: int) -> bool:
+    """Whether the last check still holds. One from the future was made by a clock that was wrong."""
+    passed_at = stations.ledger.fact(f"meter check {_content(stations)}")
+    return passed_at is not None and 0 <= now_us - int(passed_at) <= METER_CHECK_HOLDS_US and bool(meter_ids(stations))
+
+
+def meter_ids(stations: Stations) -> dict[str, str]:
+    """The meters that were found by the last check: event name to id."""
+    found = stations.ledger.fact(f"meters {_content(stations)}")
+    return msgspec.json.decode(found, type=dict[str, str]) if found is not None else {}
+
+
+def _names(stations: Stations) -> list[str]:
+    return sorted({stations.config.meter_event_name, *stations.config.meters.values()})
+
+
+def _content(stations: Stations) -> str:
+    config = stations.config
+    content = [*_names(stations), config.stripe_credits_meter_id, config.stripe_secret_key, config.stripe_api_base]
+    return digest(repr(content))

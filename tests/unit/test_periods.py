@@ -1,0 +1,74 @@
+"""Billing periods, purely: where buckets are cut, what is too late, and periods that end before their time."""
+
+import pytest
+
+from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US
+from tallymark.core.periods import LATE_MARGIN_US, Lateness, Period, boundaries_of, closed_before, corrected, parts
+
+NOW_US = 1000 * DAY_US
+
+
+@pytest.mark.parametrize(
+    ("boundaries", "cut"),
+    [
+        ([], [(0, 10)]),
+        ([0, 10], [(0, 10)]),
+        ([-5, 15], [(0, 10)]),
+        ([4], [(0, 4), (4, 10)]),
+        ([2, 4, 9], [(0, 2), (2, 4), (4, 9), (9, 10)]),
+    ],
+)
+def test_a_bucket_is_cut_at_the_boundaries_inside_it(boundaries, cut):
+    """Its parts cover it without gap or overlap; its own edges cut nothing."""
+    assert parts(0, 10, boundaries) == cut
+
+
+def test_boundaries_are_where_a_period_of_any_item_begins_or_ends():
+    """Each once, the earliest first."""
+    assert boundaries_of([Period("b", 5, 9), Period("a", 1, 5)]) == [1, 5, 9]
+
+
+@pytest.mark.parametrize(
+    ("grace_us", "open_us"),
+    [(HOUR_US, HOUR_US - LATE_MARGIN_US), (72 * HOUR_US, 72 * HOUR_US - LATE_MARGIN_US), (MINUTE_US, 0), (0, 0)],
+)
+def test_a_period_is_final_a_grace_after_its_end_less_the_margin_for_the_way(grace_us, open_us):
+    """Just inside it usage is still sent; with no grace nothing is late before its period has ended."""
+    lateness = Lateness(grace_us)
+    boundary_us = NOW_US - open_us
+
+    assert closed_before([boundary_us], lateness.final_us(NOW_US)) == boundary_us
+    assert closed_before([boundary_us + 1], lateness.final_us(NOW_US)) == 0
+
+
+def test_of_several_final_periods_the_latest_decides():
+    """A boundary ahead closes nothing."""
+    assert closed_before([1, 5, 9], 6) == 5
+    assert closed_before([], 6) == 0
+
+
+def test_without_a_grace_nothing_is_ever_late():
+    """BILLING_LATE_PERIOD=send."""
+    assert closed_before([0, 1, NOW_US - 90 * DAY_US], Lateness(None).final_us(NOW_US)) == 0
+
+
+def test_the_next_period_of_an_item_leaves_the_last_one_as_it_was():
+    """The usual roll-over."""
+    assert corrected([Period("a", 0, 10)], [Period("a", 10, 20)], 11) == [Period("a", 10, 20)]
+
+
+def test_an_item_that_began_another_period_ended_the_one_before():
+    """A cycle that was reset in its middle: the end that was expected is no boundary."""
+    assert corrected([Period("a", 0, 30)], [Period("a", 15, 45)], 31) == [Period("a", 15, 45), Period("a", 0, 15)]
+
+
+def test_an_item_that_is_gone_ended_its_period():
+    """By now, since nobody knows when; periods that had ended stay."""
+    known = [Period("a", 0, 10), Period("a", 10, 20)]
+
+    assert corrected(known, [], 15) == [Period("a", 10, 15)]
+
+
+def test_a_period_read_again_is_what_stripe_says():
+    """Its end may have moved, for a cancellation."""
+    assert corrected([Period("a", 0, 30)], [Period("a", 0, 20)], 10) == [Period("a", 0, 20)]
