@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from .. import machine
 from ..core.clock import SECOND_US, Clock
 from ..core.periods import Lateness
 from ..core.states import Answer, CancelClaim, Claim, MeterOutcome
@@ -19,6 +19,7 @@ from ..errors import KeyRefused
 from ..ledger import Ledger
 from ..ledger.ledger import DEFAULT_LATENESS
 from ..ledger.rows import RunRef
+from ..machine import Pool
 from .progress import Progress
 
 GATHER_BUCKETS = 500
@@ -60,7 +61,7 @@ def send(
         pass
     sent = Sent()
     total = sum(ledger.open_meter_events().values())
-    with ThreadPoolExecutor(SEND_THREADS, thread_name_prefix="send") as threads:
+    with machine.current().pool(SEND_THREADS, "send") as threads:
         _send_open(ledger, meter, clock, threads, sent, progress, total, lateness)
     return sent
 
@@ -69,7 +70,7 @@ def _send_open(
     ledger: Ledger,
     meter: Meter,
     clock: Clock,
-    threads: ThreadPoolExecutor,
+    threads: Pool,
     sent: Sent,
     progress: Progress,
     total: int,
@@ -92,7 +93,7 @@ def _send_open(
             clock.sleep(max(POLL_SECONDS, min(1.0, (next_us - clock.now_us()) / SECOND_US)))
 
 
-def _send_all(meter: Meter, claims: Sequence[Claim], threads: ThreadPoolExecutor) -> list[MeterOutcome]:
+def _send_all(meter: Meter, claims: Sequence[Claim], threads: Pool) -> list[MeterOutcome]:
     """Send claims in parallel: each is of another (customer, meter), so none has two calls in flight."""
     return list(threads.map(lambda claim: answered(lambda: meter.send(claim)), claims))
 
