@@ -1,0 +1,309 @@
+"""A world for one seed: sandboxes, clocks, a machine, a ledger in a file, and a model of what all of it must come to."""
+
+import logging
+import random
+from dataclasses import dataclass
+
+from sim.clocks import MachineClock
+from sim.events import Events, Violation
+from sim.judge import Judge
+from sim.machine import Killed, Processes, SimulatedMachine
+from sim.model import COST_PARTS, METER, Model, ModelTrace, Observation, Rule
+from sim.network import NO_FAULTS, Network
+from tallymark import config, failpoints, machine
+from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US, format_time, parse_time
+from tallymark.core.windows import STRIPE_AGE_MARGIN_US, STRIPE_AGE_MAX_US
+from tallymark.errors import ConfigError, LedgerError, MeterError, RemoteError
+from tallymark.flows import sync as sync_flow
+from tallymark.sandbox.clock import VirtualClock
+from tallymark.sandbox.langfuse import DEFAULT_PROJECT, SandboxLangfuse
+from tallymark.sandbox.stripe import SandboxStripe
+
+START_US = parse_time("2026-11-02T09:00:00Z")
+PROJECT = DEFAULT_PROJECT.project_id
+CUSTOMERS = ("cus_a", "cus_b", "cus_c")
+PAGE_ROWS = 7
+TOO_OLD_US = STRIPE_AGE_MAX_US - STRIPE_AGE_MARGIN_US
+WEBHOOK_SECRET = "whsec_simulated"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a seed's world is like throughout."""
+
+    generation: str
+    bucket: str
+    corrections: str
+    late_period: str
+    deleted: str
+    visibility_seconds: float
+    samples_max: int
+    stripe_lag_seconds: float
+    with_periods: bool
+    with_skew: bool
+
+
+def options_of(chance):
+    """Draw a world."""
+    bucket = chance.choice(["hour", "hour", "minute", "day", "trace", "trace"])
+    return Options(
+        generation=chance.choice(["legacy", "legacy", "dual", "events_only"]),
+        bucket=bucket,
+        corrections=chance.choice(["carry", "cancel"]) if bucket == "trace" else "carry",
+        late_period=chance.choice(["hold", "hold", "send"]),
+        deleted=chance.choice(["credit", "credit", "hold", "keep"]),
+        visibility_seconds=chance.choice([0.0, 8.0]),
+        samples_max=chance.randrange(4),
+        stripe_lag_seconds=chance.choice([0, 90]),
+        with_periods=chance.random() < 0.5,
+        with_skew=chance.random() < 0.5,
+    )
+
+
+class World:
+    """Everything of one seed."""
+
+    def __init__(self, seed, folder):
+        self.seed, self.folder = seed, folder
+        self.chance = random.Random(seed)
+        self.events = Events()
+        self.true = VirtualClock(START_US)
+        self.clock = MachineClock(self.true)
+        self.options = options_of(self.chance)
+        self.events.add(str(self.options))
+        self.ledger_file = folder / "ledger.sqlite3"
+        self.ledger_url = f"sqlite:///{self.ledger_file}"
+        self.model = Model([Rule(0, "0.00004", "0.05", "1")])
+        self._open_services()
+        self.processes = Processes()
+        self.network = Network(
+            self.chance, self.true, {"langfuse": self.langfuse, "stripe": self.stripe}, self.events
+        )
+        self.machine = SimulatedMachine(self.chance, self.network, self.processes)
+        self.judge = Judge(self)
+        self.network.watch = [self, self.judge]
+        self.calm, self.decided = True, set()
+        self._config = None
+        self._number = 0
+
+    def _open_services(self):
+        options = self.options
+        self.langfuse = SandboxLangfuse(
+            clock=self.true,
+            generation=options.generation,
+            visibility_seconds=options.visibility_seconds,
+            unmerged_seconds=self.chance.choice([0.0, 300.0]),
+            unstable_ties_seed=self.chance.choice([None, self.seed]),
+        )
+        self.stripe = SandboxStripe(
+            clock=self.true,
+            error_samples_max=options.samples_max,
+            summary_lag_seconds=options.stripe_lag_seconds,
+        )
+        self.stripe.add_meter(METER)
+        if options.with_periods:
+            for customer in CUSTOMERS[:2]:
+                self.stripe.add_subscription(
+                    customer, METER, started_at_us=START_US - 60 * DAY_US, period=self.chance.choice([3, 10]) * 86_400
+                )
+
+    # --- settings
+
+    def config(self):
+        """The settings as they are now."""
+        if self._config is None:
+            card = self.folder / "card.toml"
+            card.write_text(self.model.card())
+            self._config = config.load(None, self._settings(card))
+        return self._config
+
+    def _settings(self, card):
+        return {
+            "LANGFUSE_BASE_URL": "http://langfuse.test",
+            "LANGFUSE_PUBLIC_KEY": DEFAULT_PROJECT.public_key,
+            "LANGFUSE_SECRET_KEY": DEFAULT_PROJECT.secret_key,
+            "STRIPE_API_BASE": "http://stripe.test",
+            "STRIPE_SECRET_KEY": "sk_test_sandbox",
+            "BILLING_STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
+            "BILLING_LEDGER_URL": self.ledger_url,
+            "BILLING_METER_BUCKET": self.options.bucket,
+            "BILLING_CORRECTIONS": self.options.corrections,
+            "BILLING_LATE_PERIOD": self.options.late_period,
+            "BILLING_DELETED_TRACES": self.options.deleted,
+            "BILLING_RATE_CARD": str(card),
+        }
+
+    def add_rule(self, rule):
+        """Change prices from a moment on."""
+        self.model.rules.append(rule)
+        self._config = None
+
+    # --- traces
+
+    def new_trace(self, at_us, customer, owner="platform"):
+        """Write a trace of a root and some generations into Langfuse."""
+        chance, self._number = self.chance, self._number + 1
+        trace_id = f"t{self._number:03d}"
+        at_us -= at_us % 1000
+        length_us = chance.randrange(50, 600_000) * 1000
+        root = Observation(f"{trace_id}-0", at_us, at_us + length_us, 0)
+        trace = ModelTrace(trace_id, at_us, customer, f"user-{chance.randrange(4)}", owner, [root])
+        for _ in range(chance.choice([1, 1, 2, 3])):
+            self.add_observation(trace)
+        self.model.traces[trace_id] = trace
+        self.write(trace)
+        return trace
+
+    def add_observation(self, trace):
+        """One more generation inside, or a little after, the root."""
+        root = trace.observations[0]
+        start_us = root.start_us + self.chance.randrange((root.end_us - root.start_us) // 1000) * 1000
+        end_us = start_us + self.chance.randrange(1, 200_000) * 1000
+        number = len(trace.observations)
+        trace.observations.append(Observation(f"{trace.trace_id}-{number}", start_us, end_us, self.cost()))
+
+    def cost(self):
+        """A cost by chance, in hundred-millionths of a dollar."""
+        return self.chance.choice([self.chance.randrange(1, 4000), self.chance.randrange(4000, 40_000_000)])
+
+    def write(self, trace):
+        """Write a trace as it is now."""
+        self.model.note(trace)
+        metadata = {"aiCredentialsOwnership": trace.owner}
+        if trace.customer:
+            metadata["customerId"] = trace.customer
+        body = {
+            "id": trace.trace_id,
+            "timestamp": format_time(trace.at_us),
+            "name": "chat",
+            "userId": trace.user,
+            "tags": ["billing:pending"],
+            "metadata": metadata,
+        }
+        self.langfuse.put_trace(PROJECT, body, [_body(one, trace) for one in trace.observations])
+
+    def trace_problem(self, trace, row, billed):
+        """What is wrong with how a trace ended; empty if nothing is. `billed`: its charges and adjustments."""
+        if row is None:
+            return "" if trace.deleted or trace.at_us < START_US - 40 * DAY_US else "it is lost: the ledger has no row"
+        if trace.deleted:
+            return self._deleted_problem(trace, row, billed)
+        reason = row["reason"]
+        if row["outcome"] == "billed":
+            right = billed == self.model.worth(trace) or (trace.fell_before_upgrade and billed in trace.worths)
+            return "" if right else f"billed {billed}, worth {self.model.worth(trace)}, before {sorted(trace.worths)}"
+        if billed:
+            return f"it is {row['outcome']} as {reason}, and yet billed {billed}"
+        if reason == "no_customer":
+            return "" if trace.customer is None else "it is held without a customer, but has one"
+        if reason == "too_old":
+            return "" if trace.at_us < self.clock.latest_us - TOO_OLD_US else "it is held as too old, and is not"
+        return "" if trace.trace_id in self.decided else f"it is {row['outcome']} as {reason}"
+
+    def _deleted_problem(self, trace, row, billed):
+        given_back = self.options.deleted == "credit" and not row["mark_problem"]
+        return "" if billed in trace.worths | {0} or given_back else f"it is deleted, and billed {billed}"
+
+    # --- processes
+
+    def before(self, _service, _request):
+        """A dead process asks for nothing."""
+        if self.processes.current.dead:
+            raise Killed
+
+    def after(self, _service, _request, _answer):
+        """Nothing to do."""
+
+    def reach(self, step, side):
+        """A failpoint was reached."""
+        if not self.processes.stack:
+            return
+        process = self.processes.current
+        if process.dead:
+            raise Killed
+        self.events.add(f"{process.number} {side} {step}")
+        self.events.count("reached", f"{side} {step}")
+        if process.fate is not None and process.fate(step, side):
+            process.dead = True
+            self.events.count("crash", f"{side} {step}")
+            self.events.add(f"{process.number} killed {side} {step}")
+            raise Killed
+
+    def run(self, do, fate=None):
+        """Run one process of tallymark to its end, or to its death; what it returned, or None.
+
+        Its errors are expected only while something is broken.
+        """
+        self.processes.start(fate)
+        try:
+            return do()
+        except Killed:
+            return None
+        except (RemoteError, MeterError, LedgerError, ConfigError) as error:
+            self.events.count("error", type(error).__name__)
+            self.events.add(f"error {type(error).__name__}: {error}")
+            if self.calm:
+                raise Violation(f"{type(error).__name__}, though nothing is broken: {error}") from error
+            return None
+        finally:
+            self.processes.end()
+
+    def sync(self, fate=None, **request):
+        """One sync."""
+        return self.run(lambda: sync_flow.sync(self.config(), clock=self.clock, **request), fate)
+
+    def advance(self, seconds):
+        """Let time pass."""
+        self.true.advance(seconds)
+
+    def settle(self):
+        """Mend everything, and let a few days pass with syncs of all there is, until nothing moves any more."""
+        for service in ("langfuse", "stripe"):
+            self.network.set_faults(service, NO_FAULTS)
+        self.network.repeated_pages = self.network.repeated_requests = 0.0
+        self.clock.skew_us = 0
+        self.calm = True
+        for number in range(6):
+            self.advance((26 * HOUR_US if number < 3 else 3 * HOUR_US) / SECOND_US)
+            self.events.step(f"settle {number}")
+            self.sync(from_us=START_US - 40 * DAY_US)
+            self.judge.after_step(ran=True)
+
+
+def _body(one, trace):
+    root = one is trace.observations[0]
+    body = {
+        "id": one.identity,
+        "type": "SPAN" if root else "GENERATION",
+        "startTime": format_time(one.start_us),
+        "endTime": format_time(one.end_us),
+    }
+    if root:
+        return body
+    return {
+        **body,
+        "parentObservationId": trace.observations[0].identity,
+        "model": "house-model",
+        "usageDetails": {"input": 10, "output": 5},
+        "costDetails": {"total": one.cost / COST_PARTS},
+    }
+
+
+class running:
+    """A context in which tallymark runs in a world: its machine, its failpoints, short pages, and no log lines."""
+
+    def __init__(self, world):
+        self._world = world
+        self._machine = machine.running_on(world.machine)
+
+    def __enter__(self):
+        self._machine.__enter__()
+        failpoints.arm(self._world.reach)
+        logging.getLogger("tallymark").setLevel(logging.CRITICAL)
+        return self._world
+
+    def __exit__(self, *error):
+        logging.getLogger("tallymark").setLevel(logging.NOTSET)
+        failpoints.arm(None)
+        self._machine.__exit__(*error)
+        self._world.judge.close()
