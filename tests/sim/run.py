@@ -73,7 +73,7 @@ if __name__ == "__main__":
     seed = int(sys.argv[1])
     many = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     import time
-    begun = time.time()
+    begun = time.process_time()
     bad = Counter()
     total = Counter()
     for one in range(seed, seed + many):
@@ -84,5 +84,5 @@ if __name__ == "__main__":
             if sum(bad.values()) <= 5:
                 print(one, result.problem, result.steps if many == 1 else "")
         elif many == 1: print(result.digest, *result.lines[-30:], sep="\n")
-    print(many / (time.time() - begun), "seeds/s", sum(bad.values()), "bad")
+    print(many / (time.process_time() - begun), "seeds/s", sum(bad.values()), "bad")
     for k, v in sorted(total.items()): print(k, v)
