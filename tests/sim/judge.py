@@ -120,9 +120,17 @@ class Judge:
         self._never_more_than_the_model()
         if ran:
             self._carries()
+            self._note_first_seen()
             self._runs += 1
             if self._runs % VERIFY_EVERY == 0:
                 self._verify()
+
+    def _note_first_seen(self):
+        latest_us = self._world.clock.latest_us
+        for row in self.ask("select trace_id from trace"):
+            trace = self._world.model.traces.get(row["trace_id"])
+            if trace is not None and trace.first_seen_us is None:
+                trace.first_seen_us = latest_us
 
     def _counted_once(self):
         """G1: of each meter event at most one issue counts, and nothing counts that the ledger does not know."""

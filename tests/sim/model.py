@@ -56,6 +56,8 @@ class ModelTrace:
     deleted: bool = False
     customers: set = field(default_factory=set)
     worths: set = field(default_factory=set)
+    first_seen_us: int | None = None
+    fell: bool = False
     fell_before_upgrade: bool = False
 
     @property

@@ -19,11 +19,18 @@ class Network:
         self._faults = {name: Faults(chance.getrandbits(32), NO_FAULTS, hang_seconds=0) for name in services}
         self._last_page = {}
         self.repeated_pages = self.repeated_requests = 0.0
-        self.watch = []
+        self.watch, self.in_flight = [], lambda: None
+        self._rates = dict.fromkeys(services, NO_FAULTS)
+
+    @property
+    def is_calm(self):
+        """Whether nothing goes wrong on the way."""
+        return not any(self._rates.values()) and not self.repeated_pages and not self.repeated_requests
 
     def set_faults(self, service, rates):
         """Let faults strike by these probabilities from now on."""
         self._faults[service].change(rates)
+        self._rates[service] = rates
 
     def wait(self, seconds):
         """Let time pass."""
@@ -38,6 +45,7 @@ class Network:
         for watcher in self.watch:
             watcher.before(service, request)
         self.wait(self._chance.random() * LATENCY_SECONDS_MAX / 2)
+        self.in_flight()
         found = self._exchange(service, request)
         self.wait(self._chance.random() * LATENCY_SECONDS_MAX / 2)
         status = found.response.status if found.response is not None else "-"

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sim.events import Violation
-from sim.steps import RUNS, STEPS
+from sim.happenings import HAPPENINGS
+from sim.runs import RUNS
 from sim.world import World, running
 
+STEPS = {**HAPPENINGS, **RUNS}
 STEPS_MIN, STEPS_MAX = 30, 60
 
 

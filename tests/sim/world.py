@@ -1,5 +1,6 @@
 """A world for one seed: sandboxes, clocks, a machine, a ledger in a file, and a model of what all of it must come to."""
 
+import json
 import logging
 import random
 from dataclasses import dataclass
@@ -13,17 +14,29 @@ from sim.network import NO_FAULTS, Network
 from tallymark import config, failpoints, machine
 from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US, format_time, parse_time
 from tallymark.core.windows import STRIPE_AGE_MARGIN_US, STRIPE_AGE_MAX_US
-from tallymark.errors import ConfigError, LedgerError, MeterError, RemoteError
+from tallymark.errors import TallymarkError
+from tallymark.failpoints import Side, Step
 from tallymark.flows import sync as sync_flow
+from tallymark.source import observations, traces
 from tallymark.sandbox.clock import VirtualClock
 from tallymark.sandbox.langfuse import DEFAULT_PROJECT, SandboxLangfuse
 from tallymark.sandbox.stripe import SandboxStripe
+from tallymark.sandbox.wire import Request
 
 START_US = parse_time("2026-11-02T09:00:00Z")
 PROJECT = DEFAULT_PROJECT.project_id
 CUSTOMERS = ("cus_a", "cus_b", "cus_c")
 PAGE_ROWS = 7
+REQUESTS = (
+    Step.LANGFUSE_READ,
+    Step.LANGFUSE_WRITE,
+    Step.STRIPE_SEND,
+    Step.STRIPE_CANCEL,
+    Step.STRIPE_READ,
+    Step.STRIPE_INVOICE_ITEM,
+)
 TOO_OLD_US = STRIPE_AGE_MAX_US - STRIPE_AGE_MARGIN_US
+STRIPE_KEY = {"authorization": "Bearer sk_test_sandbox"}
 WEBHOOK_SECRET = "whsec_simulated"
 
 
@@ -79,10 +92,13 @@ class World:
         self.network = Network(
             self.chance, self.true, {"langfuse": self.langfuse, "stripe": self.stripe}, self.events
         )
+        self.network.in_flight = self.elsewhere
         self.machine = SimulatedMachine(self.chance, self.network, self.processes)
         self.judge = Judge(self)
         self.network.watch = [self, self.judge]
-        self.calm, self.decided = True, set()
+        self.generation, self.meter_is_active = self.options.generation, True
+        self.decided, self.rules, self.rules_ever = set(), set(), {}
+        self.meanwhile = 0
         self._config = None
         self._number = 0
 
@@ -106,6 +122,23 @@ class World:
                 self.stripe.add_subscription(
                     customer, METER, started_at_us=START_US - 60 * DAY_US, period=self.chance.choice([3, 10]) * 86_400
                 )
+
+    @property
+    def calm(self):
+        """Whether nothing is broken, so that no run has a reason to fail."""
+        return self.network.is_calm and self.meter_is_active
+
+    def stripe_meters(self):
+        """The meters as Stripe lists them."""
+        return json.loads(self.stripe.handle(Request("GET", "/v1/billing/meters", (), STRIPE_KEY)).body)["data"]
+
+    def decided_about(self, identity, choice, customer_id):
+        """A person is about to decide."""
+        self.decided.add(identity)
+        traces = [self.model.traces[identity]] if identity in self.model.traces else []
+        if customer_id is not None:
+            for trace in traces:
+                trace.customers.add(customer_id)
 
     # --- settings
 
@@ -168,6 +201,7 @@ class World:
 
     def write(self, trace):
         """Write a trace as it is now."""
+        trace.customers |= self.rules_ever.get(trace.user, set())
         self.model.note(trace)
         metadata = {"aiCredentialsOwnership": trace.owner}
         if trace.customer:
@@ -197,7 +231,8 @@ class World:
         if reason == "no_customer":
             return "" if trace.customer is None else "it is held without a customer, but has one"
         if reason == "too_old":
-            return "" if trace.at_us < self.clock.latest_us - TOO_OLD_US else "it is held as too old, and is not"
+            seen_us = self.clock.latest_us if trace.customer is None else trace.first_seen_us
+            return "" if trace.at_us < seen_us - TOO_OLD_US else "it is held as too old, and is not"
         return "" if trace.trace_id in self.decided else f"it is {row['outcome']} as {reason}"
 
     def _deleted_problem(self, trace, row, billed):
@@ -228,8 +263,10 @@ class World:
             self.events.count("crash", f"{side} {step}")
             self.events.add(f"{process.number} killed {side} {step}")
             raise Killed
+        if side is Side.AFTER and step not in REQUESTS:
+            self.elsewhere()
 
-    def run(self, do, fate=None):
+    def run(self, do, fate=None, expected=()):
         """Run one process of tallymark to its end, or to its death; what it returned, or None.
 
         Its errors are expected only while something is broken.
@@ -239,18 +276,42 @@ class World:
             return do()
         except Killed:
             return None
-        except (RemoteError, MeterError, LedgerError, ConfigError) as error:
+        except TallymarkError as error:
             self.events.count("error", type(error).__name__)
             self.events.add(f"error {type(error).__name__}: {error}")
-            if self.calm:
+            if self.calm and not isinstance(error, expected):
                 raise Violation(f"{type(error).__name__}, though nothing is broken: {error}") from error
             return None
         finally:
             self.processes.end()
 
-    def sync(self, fate=None, **request):
+    def sync(self, fate=None, expected=(), **request):
         """One sync."""
-        return self.run(lambda: sync_flow.sync(self.config(), clock=self.clock, **request), fate)
+        return self.run(lambda: sync_flow.sync(self.config(), clock=self.clock, **request), fate, expected)
+
+    def elsewhere(self):
+        """Another worker does all of a sync in the middle of this one, if it is time for that."""
+        if not self.meanwhile or len(self.processes.stack) != 1 or self.processes.current.dead:
+            return
+        self.meanwhile -= 1
+        if self.meanwhile == 0:
+            self.events.count("other", "second worker")
+            self.events.add("meanwhile")
+            self.sync(self.fate_of_second(), full=self.chance.random() < 0.3)
+            self.events.add("back")
+
+    def fate_of_second(self):
+        """The second worker dies now and then, too."""
+        if self.chance.random() < 0.6:
+            return None
+        left = self.chance.randrange(1, 80)
+
+        def fate(_step, _side):
+            nonlocal left
+            left -= 1
+            return left == 0
+
+        return fate
 
     def advance(self, seconds):
         """Let time pass."""
@@ -262,7 +323,10 @@ class World:
             self.network.set_faults(service, NO_FAULTS)
         self.network.repeated_pages = self.network.repeated_requests = 0.0
         self.clock.skew_us = 0
-        self.calm = True
+        if not self.meter_is_active:
+            (meter,) = self.stripe_meters()
+            self.stripe.handle(Request("POST", f"/v1/billing/meters/{meter['id']}/reactivate", (), STRIPE_KEY))
+            self.meter_is_active = True
         for number in range(6):
             self.advance((26 * HOUR_US if number < 3 else 3 * HOUR_US) / SECOND_US)
             self.events.step(f"settle {number}")
@@ -298,6 +362,8 @@ class running:
 
     def __enter__(self):
         self._machine.__enter__()
+        self._pages = traces.PAGE_ROWS, observations.PAGE_ROWS
+        traces.PAGE_ROWS = observations.PAGE_ROWS = PAGE_ROWS
         failpoints.arm(self._world.reach)
         logging.getLogger("tallymark").setLevel(logging.CRITICAL)
         return self._world
@@ -305,5 +371,6 @@ class running:
     def __exit__(self, *error):
         logging.getLogger("tallymark").setLevel(logging.NOTSET)
         failpoints.arm(None)
+        traces.PAGE_ROWS, observations.PAGE_ROWS = self._pages
         self._machine.__exit__(*error)
         self._world.judge.close()
