@@ -127,8 +127,6 @@ def upgrade(world):
         return "none left"
     world.generation = world.chance.choice(following)
     world.langfuse.set_generation(world.generation)
-    for trace in world.model.traces.values():
-        trace.fell_before_upgrade = trace.fell
     return world.generation
 
 

@@ -10,7 +10,9 @@ from urllib.parse import parse_qs
 
 from sim.events import Violation
 from sim.model import METER
+from tallymark.core.clock import DAY_US
 from tallymark.core.ids import issue_of, sent_identifier
+from tallymark.core.reports import REPORTS_KEPT_US
 from tallymark.flows.progress import quiet
 from tallymark.flows.proof import verify_ledger
 from tallymark.ledger.verify import NOTHING_NOTED
@@ -31,6 +33,7 @@ class Judge:
     def __init__(self, world):
         self._world, self._file = world, world.ledger_file
         self._reader, self._runs = None, 0
+        self._polled, self._polled_at_us = [], []
         self._verified = ""
 
     # --- the ledger, as committed
@@ -116,6 +119,7 @@ class Judge:
 
     def after_step(self, ran):
         """What holds at any moment. `ran`: the ledger may have changed."""
+        self._note_poll()
         self._counted_once()
         self._never_more_than_the_model()
         if ran:
@@ -124,6 +128,17 @@ class Judge:
             self._runs += 1
             if self._runs % VERIFY_EVERY == 0:
                 self._verify()
+
+    def _note_poll(self):
+        polled = [row["value"] for row in self.ask("select value from fact where name = 'reports polled'")]
+        if polled != self._polled:
+            self._polled = polled
+            self._polled_at_us.append(self._world.true.now_us())
+
+    def _is_forgotten(self, event):
+        """Whether Stripe had dropped its report on a meter event before anybody asked for it."""
+        asked_us = [at_us for at_us in self._polled_at_us if at_us > event.validated_at_us]
+        return event.rejected_later and (not asked_us or asked_us[0] - event.validated_at_us > REPORTS_KEPT_US - DAY_US)
 
     def _note_first_seen(self):
         latest_us = self._world.clock.latest_us
@@ -157,8 +172,12 @@ class Judge:
         return rows[0]["micros"] if rows else 0
 
     def _carries(self):
+        """Less than a credit, and up to one more for each meter event whose usage was entered anew or waived."""
+        rows = self.ask("select customer_id, count(*) as times from meter_event where state = 'cancelled' group by 1")
+        withdrawn = {row["customer_id"]: row["times"] for row in rows}
         for row in self.ask("select * from carry"):
-            self.must(row["amount_micros"] < CREDIT_MICROS, f"the carry of {row['customer_id']} is a credit or more")
+            most = CREDIT_MICROS * (1 + withdrawn.get(row["customer_id"], 0))
+            self.must(row["amount_micros"] < most, f"the carry of {row['customer_id']} is {row['amount_micros']}")
 
     def _verify(self):
         if not self.ask("select 1"):
@@ -200,8 +219,10 @@ class Judge:
             micros[customer, meter] += int(credits) * CREDIT_MICROS
         for row in self.ask("select * from carry"):
             micros[row["customer_id"], row["meter"]] += row["amount_micros"]
+        forgotten = self._forgotten()
         for row in self.ask("select * from meter_event"):
-            if row["state"] in WAITS and row["meter_event_id"] not in counted:
+            waits = row["state"] in WAITS and row["meter_event_id"] not in counted
+            if waits or sent_identifier(row["meter_event_id"], row["reissue"]) in forgotten:
                 micros[row["customer_id"], row["meter"]] += row["credits"] * CREDIT_MICROS
         lines = Counter()
         for row in self.ask("select customer_id, meter, sum(amount_micros) as micros from entry group by 1, 2"):
@@ -210,13 +231,20 @@ class Judge:
         moved = self.ask("select sum(amount_micros) from entry where kind in ('reversal', 'rebooking')")
         self.must(not moved or not moved[0][0], "decisions moved money out of nowhere")
 
+    def _forgotten(self):
+        """Identifiers that are called accepted and are not counted, and whose reports nobody could know any more."""
+        accepted = {row["meter_event_id"] for row in self.ask("select * from meter_event where state = 'accepted'")}
+        events = [one for one in self._world.stripe.meter_events() if issue_of(one.identifier)[0] in accepted]
+        return {one.identifier for one in events if self._is_forgotten(one)}
+
     def _ledger_and_stripe_agree(self):
         """G1: what the ledger says was accepted is what Stripe counts."""
         counted = sorted(one.identifier for one in self._world.stripe.meter_events() if one.counted)
         waits = {row["meter_event_id"] for row in self.ask("select * from meter_event where state = 'in_doubt'")}
         counted = [one for one in counted if issue_of(one)[0] not in waits]
         rows = self.ask("select meter_event_id, reissue from meter_event where state = 'accepted'")
-        accepted = sorted(sent_identifier(row["meter_event_id"], row["reissue"]) for row in rows)
+        accepted = {sent_identifier(row["meter_event_id"], row["reissue"]) for row in rows} - self._forgotten()
+        accepted = sorted(accepted)
         self.must(counted == accepted, f"counted {counted}, accepted {accepted}")
 
     def must(self, holds, problem):

@@ -58,7 +58,6 @@ class ModelTrace:
     worths: set = field(default_factory=set)
     first_seen_us: int | None = None
     fell: bool = False
-    fell_before_upgrade: bool = False
 
     @property
     def cost(self):

@@ -226,7 +226,9 @@ class World:
             return self._deleted_problem(trace, row, billed)
         reason = row["reason"]
         if row["outcome"] == "billed":
-            right = billed == self.model.worth(trace) or (trace.fell_before_upgrade and billed in trace.worths)
+            # What fell is not given back by a reading through another generation than the one that billed (ADR 5).
+            kept = trace.fell and self.generation != self.options.generation and billed in trace.worths
+            right = billed == self.model.worth(trace) or kept
             return "" if right else f"billed {billed}, worth {self.model.worth(trace)}, before {sorted(trace.worths)}"
         if billed:
             return f"it is {row['outcome']} as {reason}, and yet billed {billed}"
