@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from sim.events import Violation
 from sim.model import METER
-from tallymark.core.clock import DAY_US
+from tallymark.core.clock import DAY_US, SECOND_US
 from tallymark.core.ids import issue_of, sent_identifier
 from tallymark.core.reports import REPORTS_KEPT_US
 from tallymark.flows.progress import quiet
@@ -24,6 +24,7 @@ SETTLED = ("accepted", "carried", "cancelled")
 WAITS = ("pending", "sending", "rejected", "held", "in_doubt", "cancelling")
 # Reading the whole ledger takes as long as a sync; what it finds wrong stays wrong.
 VERIFY_EVERY = 4
+CALL_SECONDS_MAX = 16
 BY_DECISION = ("reversal", "rebooking", "waiver", "invoiced")
 
 
@@ -70,7 +71,7 @@ class Judge:
     def after(self, service, request, _answer):
         """Look at an answer."""
         if service == "stripe" and request.path == SENDS:
-            self._world.processes.current.calling.discard(lane_of(request))
+            self._world.processes.current.calling.pop(lane_of(request), None)
 
     def _before_send(self, request):
         """G1: the claim is committed, says the same, and no other identifier of this money counts."""
@@ -98,9 +99,12 @@ class Judge:
         self._one_call(lane_of(request))
 
     def _one_call(self, lane):
+        """A call lasts for 15 seconds at most, unless its process is stopped meanwhile, which nothing can prevent."""
+        now_us = self._world.true.now_us()
         for process in self._world.processes.stack:
-            self.must(lane not in process.calling, f"two calls in flight for {lane}")
-        self._world.processes.current.calling.add(lane)
+            begun_us = process.calling.get(lane, 0)
+            self.must(now_us - begun_us > CALL_SECONDS_MAX * SECOND_US, f"two calls in flight for {lane}")
+        self._world.processes.current.calling[lane] = now_us
 
     def _before_mark(self, trace_id):
         """G5: every line of the trace lies in a meter event that is settled, and that Stripe got if it was sent."""
@@ -142,7 +146,7 @@ class Judge:
 
     def _note_first_seen(self):
         latest_us = self._world.clock.latest_us
-        for row in self.ask("select trace_id from trace"):
+        for row in self.ask("select trace_id from trace where reason <> 'future_timestamp'"):
             trace = self._world.model.traces.get(row["trace_id"])
             if trace is not None and trace.first_seen_us is None:
                 trace.first_seen_us = latest_us

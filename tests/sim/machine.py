@@ -116,7 +116,7 @@ class Process:
     def __init__(self, number, fate):
         self.number, self.fate = number, fate
         self.dead = False
-        self.calling = set()
+        self.calling = {}
 
 
 class Processes:
