@@ -137,10 +137,11 @@ class World:
     def decided_about(self, identity, choice, customer_id):
         """A person is about to decide."""
         self.decided.add(identity)
-        traces = [self.model.traces[identity]] if identity in self.model.traces else []
-        if customer_id is not None:
-            for trace in traces:
-                trace.customers.add(customer_id)
+        if customer_id is None:
+            return
+        rows = self.judge.ask("select distinct trace_id from entry where meter_event_id = ?", identity)
+        for trace_id in {identity, *(row["trace_id"] for row in rows)} & self.model.traces.keys():
+            self.model.traces[trace_id].customers.add(customer_id)
 
     # --- settings
 
