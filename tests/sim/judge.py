@@ -6,18 +6,20 @@ It reads the ledger's file over a connection of its own, which sees only what is
 import json
 import sqlite3
 from collections import Counter
+from itertools import pairwise
 from urllib.parse import parse_qs
 
 from sim.events import Violation
 from sim.model import METER
 from tallymark.core.clock import DAY_US, SECOND_US
 from tallymark.core.ids import issue_of, sent_identifier
-from tallymark.core.reports import REPORTS_KEPT_US
 from tallymark.flows.progress import quiet
 from tallymark.flows.proof import verify_ledger
 from tallymark.ledger.verify import NOTHING_NOTED
+from tallymark.sandbox.faults import Ending
 
 CREDIT_MICROS = 1_000_000
+REPORTS = "/v2/core/events"
 SENDS = "/v1/billing/meter_events"
 MARKS = ("/api/public/ingestion", "/api/public/scores")
 SETTLED = ("accepted", "carried", "cancelled")
@@ -34,7 +36,7 @@ class Judge:
     def __init__(self, world):
         self._world, self._file = world, world.ledger_file
         self._reader, self._runs = None, 0
-        self._polled, self._polled_at_us = [], []
+        self._polled_at_us = []
         self._verified = ""
 
     # --- the ledger, as committed
@@ -68,8 +70,10 @@ class Judge:
             for trace_id in marked_by(request):
                 self._before_mark(trace_id)
 
-    def after(self, service, request, _answer):
+    def after(self, service, request, found):
         """Look at an answer."""
+        if service == "stripe" and request.path == REPORTS and found.ending is Ending.SENT:
+            self._polled_at_us.append(self._world.true.now_us())
         if service == "stripe" and request.path == SENDS:
             self._world.processes.current.calling.pop(lane_of(request), None)
 
@@ -123,7 +127,6 @@ class Judge:
 
     def after_step(self, ran):
         """What holds at any moment. `ran`: the ledger may have changed."""
-        self._note_poll()
         self._counted_once()
         self._never_more_than_the_model()
         if ran:
@@ -133,16 +136,13 @@ class Judge:
             if self._runs % VERIFY_EVERY == 0:
                 self._verify()
 
-    def _note_poll(self):
-        polled = [row["value"] for row in self.ask("select value from fact where name = 'reports polled'")]
-        if polled != self._polled:
-            self._polled = polled
-            self._polled_at_us.append(self._world.true.now_us())
-
     def _is_forgotten(self, event):
-        """Whether Stripe had dropped its report on a meter event before anybody asked for it."""
-        asked_us = [at_us for at_us in self._polled_at_us if at_us > event.validated_at_us]
-        return event.rejected_later and (not asked_us or asked_us[0] - event.validated_at_us > REPORTS_KEPT_US - DAY_US)
+        """Whether nobody asked for so long, from about then on, that Stripe may have dropped its report on it."""
+        asked_us = [0, *self._polled_at_us]
+        return event.rejected_later and any(
+            before <= event.validated_at_us + 2 * DAY_US and after - max(before, event.validated_at_us) > 26 * DAY_US
+            for before, after in pairwise(asked_us)
+        )
 
     def _note_first_seen(self):
         latest_us = self._world.clock.latest_us

@@ -1,8 +1,8 @@
 """What tallymark and the people around it do: each runs processes, some of which die on the way."""
 
-from sim.world import CUSTOMERS, START_US, WEBHOOK_SECRET
+from sim.world import CUSTOMERS, WEBHOOK_SECRET
 from tallymark.core.choices import OF_TRACE, Choice
-from tallymark.core.clock import DAY_US, HOUR_US
+from tallymark.core.clock import DAY_US
 from tallymark.core.ids import sent_identifier
 from tallymark.errors import ConfigError, NotificationRefused
 from tallymark.failpoints import Side, Step

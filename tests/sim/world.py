@@ -12,16 +12,16 @@ from sim.machine import Killed, Processes, SimulatedMachine
 from sim.model import COST_PARTS, METER, Model, ModelTrace, Observation, Rule
 from sim.network import NO_FAULTS, Network
 from tallymark import config, failpoints, machine
-from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US, format_time, parse_time
+from tallymark.core.clock import DAY_US, HOUR_US, SECOND_US, format_time, parse_time
 from tallymark.core.windows import STRIPE_AGE_MARGIN_US, STRIPE_AGE_MAX_US
 from tallymark.errors import TallymarkError
 from tallymark.failpoints import Side, Step
 from tallymark.flows import sync as sync_flow
-from tallymark.source import observations, traces
 from tallymark.sandbox.clock import VirtualClock
 from tallymark.sandbox.langfuse import DEFAULT_PROJECT, SandboxLangfuse
 from tallymark.sandbox.stripe import SandboxStripe
 from tallymark.sandbox.wire import Request
+from tallymark.source import observations, traces
 
 START_US = parse_time("2026-11-02T09:00:00Z")
 PROJECT = DEFAULT_PROJECT.project_id
@@ -91,9 +91,7 @@ class World:
         self.model = Model([Rule(0, "0.00004", "0.05", "1")])
         self._open_services()
         self.processes = Processes()
-        self.network = Network(
-            self.chance, self.true, {"langfuse": self.langfuse, "stripe": self.stripe}, self.events
-        )
+        self.network = Network(self.chance, self.true, {"langfuse": self.langfuse, "stripe": self.stripe}, self.events)
         self.network.in_flight = self.elsewhere
         self.machine = SimulatedMachine(self.chance, self.network, self.processes)
         self.judge = Judge(self)

@@ -21,7 +21,7 @@ from ..failpoints import Step
 from .corrections import Decided, put_decision_txn
 from .database import Database, Row
 from .ledger import Ledger
-from .reports import OpenReport, open_reports, suspects, take_unnamed_txn
+from .reports import OpenReport, open_reports, suspects, take_back_txn, take_unnamed_txn
 
 QUESTIONS_MAX = 1000
 # A window may hold thousands of meter events, and each that is settled keeps its evidence.
@@ -94,7 +94,9 @@ def _apply_txn(db: Database, asked: Asked, row: Row, verdict: Verdict, decided: 
     elif verdict is Verdict.COUNTED:
         db.write("confirm", meter_event_id=decided.subject)
     elif verdict is Verdict.NOT_COUNTED and (report := _report_on(db, asked.at_us, row)):
-        settled.taken_back += take_unnamed_txn(db, report, decided, asked.at_us)
+        # Whether one in doubt ever arrived nobody knows: it gets a new identifier, and the report still speaks of others.
+        take = take_back_txn(db, report.reason, decided, asked.at_us) if in_doubt else None
+        settled.taken_back += take_unnamed_txn(db, report, decided, asked.at_us) if take is None else take
     elif verdict is Verdict.NOT_COUNTED and in_doubt:
         _settle_doubt_txn(db, asked.at_us, State.PENDING, "", decided)
         settled.not_sent += 1
@@ -119,8 +121,12 @@ def _leave_open_txn(db: Database, now_us: int, row: Row, decided: Decided) -> No
 
 
 def _report_on(db: Database, now_us: int, row: Row) -> OpenReport | None:
-    """An open report that may mean a meter event, if there is one."""
-    return next((report for report in open_reports(db, now_us) if _is_meant(row, report)), None)
+    """The open report that may mean a meter event, if there is one: of several, that of the time of its last send.
+
+    Another may be the only one that fits another meter event, and would be used up.
+    """
+    meant = [report for report in open_reports(db, now_us) if _is_meant(row, report)]
+    return min(meant, key=lambda report: abs(report.stored.report.end_us - row["last_sent_us"]), default=None)
 
 
 def _is_meant(row: Row, report: OpenReport) -> bool:
