@@ -1,4 +1,4 @@
-"""The way between tallymark and the sandboxes: time passes on it, faults strike on it, and a judge looks at what goes by."""
+"""The way between tallymark and the sandboxes: time passes, faults strike, and a judge looks at what goes by."""
 
 from urllib.parse import parse_qsl, urlsplit
 

@@ -18,7 +18,7 @@ from sim.events import Violation
 from sim.happenings import HAPPENINGS
 from sim.mutants import MUTANTS
 from sim.runs import RUNS
-from sim.world import World, running
+from sim.world import Running, World
 from tallymark.console import print_table, progress
 
 STEPS = {**HAPPENINGS, **RUNS}
@@ -47,12 +47,12 @@ def run_seed(seed, mutant=""):
         world = World(seed, Path(folder))
         result.steps, result.lines, result.counts = world.events.steps, world.events.lines, world.events.counts
         try:
-            with MUTANTS[mutant]() if mutant else contextlib.nullcontext(), running(world):
+            with MUTANTS[mutant]() if mutant else contextlib.nullcontext(), Running(world):
                 _play(world)
                 result.digest = f"{world.events.digest()} {ledger_digest(world)}"
         except Violation as violation:
             result.problem = str(violation)
-        except Exception:  # what no run of tallymark may ever end with
+        except Exception:  # noqa: BLE001 - what no run of tallymark may ever end with
             result.problem = traceback.format_exc()
         return result
 

@@ -1,4 +1,4 @@
-"""A world for one seed: sandboxes, clocks, a machine, a ledger in a file, and a model of what all of it must come to."""
+"""A world for one seed: sandboxes, clocks, a machine, a ledger in a file, and a model of what it must come to."""
 
 import json
 import logging
@@ -27,6 +27,7 @@ START_US = parse_time("2026-11-02T09:00:00Z")
 PROJECT = DEFAULT_PROJECT.project_id
 CUSTOMERS = ("cus_a", "cus_b", "cus_c")
 PAGE_ROWS = 7
+SETTLE_MIN, SETTLE_MAX = 3, 12
 REQUESTS = (
     Step.LANGFUSE_READ,
     Step.LANGFUSE_WRITE,
@@ -330,11 +331,24 @@ class World:
             (meter,) = self.stripe_meters()
             self.stripe.handle(Request("POST", f"/v1/billing/meters/{meter['id']}/reactivate", (), STRIPE_KEY))
             self.meter_is_active = True
-        for number in range(6):
-            self.advance((26 * HOUR_US if number < 3 else 3 * HOUR_US) / SECOND_US)
+        before, number = None, 0
+        while number < SETTLE_MIN or self._standing() != before:
+            before = self._standing()
+            self.advance((26 * HOUR_US if number < SETTLE_MIN else 3 * HOUR_US) / SECOND_US)
             self.events.step(f"settle {number}")
-            self.sync(from_us=START_US - 40 * DAY_US)
+            # The first reads all there ever was.
+            self.sync(**({} if number else {"from_us": START_US - 40 * DAY_US}))
             self.judge.after_step(ran=True)
+            number += 1
+            self.judge.must(number < SETTLE_MAX, "it never comes to rest")
+
+    def _standing(self):
+        """What must stay as it is once all is settled."""
+        entries = self.judge.ask("select count(*) from entry")
+        events = self.judge.ask(
+            "select state, reason, reissue, count(*) from meter_event group by 1, 2, 3 order by 1, 2, 3"
+        )
+        return [tuple(row) for row in (*entries, *events)]
 
 
 def _body(one, trace):
@@ -356,7 +370,7 @@ def _body(one, trace):
     }
 
 
-class running:
+class Running:
     """A context in which tallymark runs in a world: its machine, its failpoints, short pages, and no log lines."""
 
     def __init__(self, world):
