@@ -236,7 +236,7 @@ class Judge:
         self.must(not moved or not moved[0][0], "decisions moved money out of nowhere")
 
     def _forgotten(self):
-        """Identifiers that are called accepted and not counted, where nobody could know it, or a report is still open."""
+        """Identifiers called accepted and not counted, where nobody could know it, or a report is still open."""
         rows = self.ask("select * from meter_event where state = 'accepted'")
         accepted = {row["meter_event_id"] for row in rows}
         events = [one for one in self._world.stripe.meter_events() if issue_of(one.identifier)[0] in accepted]

@@ -8,6 +8,11 @@ from tallymark.sandbox.wire import Request
 LATENCY_SECONDS_MAX = 0.4
 LIST = "/api/public/traces"
 NO_FAULTS = {}
+FAULT_KINDS = frozenset(
+    {f"{service} {kind.value}" for service in ("langfuse", "stripe") for kind in Fault}
+    | {"page repeated", "request repeated"}
+)
+"""All that can go wrong on the way."""
 
 
 class Network:

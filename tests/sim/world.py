@@ -1,6 +1,5 @@
 """A world for one seed: sandboxes, clocks, a machine, a ledger in a file, and a model of what it must come to."""
 
-import json
 import logging
 import random
 from dataclasses import dataclass
@@ -117,7 +116,7 @@ class World:
             error_samples_max=options.samples_max,
             summary_lag_seconds=options.stripe_lag_seconds,
         )
-        self.stripe.add_meter(METER)
+        self.meter_id = self.stripe.add_meter(METER).id
         if options.with_periods:
             for customer in CUSTOMERS[:2]:
                 self.stripe.add_subscription(
@@ -129,9 +128,12 @@ class World:
         """Whether nothing is broken, so that no run has a reason to fail."""
         return self.network.is_calm and self.meter_is_active
 
-    def stripe_meters(self):
-        """The meters as Stripe lists them."""
-        return json.loads(self.stripe.handle(Request("GET", "/v1/billing/meters", (), STRIPE_KEY)).body)["data"]
+    def switch_meter(self):
+        """Deactivate the meter, or activate it again."""
+        verb = "deactivate" if self.meter_is_active else "reactivate"
+        path = f"/v1/billing/meters/{self.meter_id}/{verb}"
+        assert self.stripe.handle(Request("POST", path, (), STRIPE_KEY)).status == 200
+        self.meter_is_active = not self.meter_is_active
 
     def decided_about(self, identity, choice, customer_id):
         """A person is about to decide."""
@@ -328,9 +330,7 @@ class World:
         self.network.repeated_pages = self.network.repeated_requests = 0.0
         self.clock.skew_us = 0
         if not self.meter_is_active:
-            (meter,) = self.stripe_meters()
-            self.stripe.handle(Request("POST", f"/v1/billing/meters/{meter['id']}/reactivate", (), STRIPE_KEY))
-            self.meter_is_active = True
+            self.switch_meter()
         before, number = None, 0
         while number < SETTLE_MIN or self._standing() != before:
             before = self._standing()

@@ -1,0 +1,82 @@
+"""What the simulation found (tests/sim): rare things that meet, each a way to lose money or to count it twice."""
+
+import pytest
+
+from builders import CREDITS_OF_A_TRACE
+from tallymark.core.clock import HOUR_US
+from tallymark.flows.reconcile import reconcile
+from tallymark.flows.sync import sync
+from tallymark.sandbox.clock import OffsetClock
+from tallymark.sandbox.faults import Fault, Faults
+
+pytestmark = pytest.mark.usefixtures("proved")
+
+ONE_TRACE = {("cus_1", "credits"): CREDITS_OF_A_TRACE}
+TWO_TRACES = {("cus_1", "credits"): 2 * CREDITS_OF_A_TRACE}
+DAY_SECONDS = 86_400
+
+
+@pytest.mark.parametrize("ahead_hours", [2, 26, 20 * 24])
+def test_reports_are_found_after_a_clock_that_was_ahead(put, stripe, settings, clock, look, ahead_hours):
+    """The last poll was made in the future: the next one still asks from the newest report on that Stripe has shown."""
+    put("t1")
+    sync(settings(), clock=clock)
+    clock.advance(900)
+    wrong = OffsetClock(clock)
+    wrong.advance(ahead_hours * 3600)
+    sync(settings(), clock=wrong)
+    assert look("select count(*) from fact where name = 'reports polled'") == [(1,)]
+
+    stripe.reject_next(1, "archived_meter")
+    put("t2", at_us=clock.now_us() - HOUR_US)
+    sync(settings(), clock=clock)
+    clock.advance(900)
+    sync(settings(), clock=clock)
+
+    assert stripe.tally() == TWO_TRACES
+
+
+def test_reports_of_more_than_a_month_ago_are_told_to_be_unseen(put, run, clock, caplog):
+    """Stripe keeps them for thirty days: what was rejected before shows in reconcile only."""
+    put("t1")
+    run()
+    clock.advance(900)
+    run()
+    clock.advance(40 * DAY_SECONDS)
+
+    run()
+
+    assert "last asked for its reports 40 days ago" in caplog.text
+
+
+def test_an_old_report_does_not_take_back_what_was_sent_again(put, run, settings, clock, stripe, look):
+    """Taken and rejected, never answered, found not counted, and sent again under its identifier, which counts: then
+    the report on the first send comes. It names the identifier, and is no proof any more: the sums decide."""
+    put("t1")
+    stripe.reject_next(1, "archived_meter")
+    lost = Faults(0, {Fault.RESET_AFTER: 1}, only=lambda request: request.path.endswith("/meter_events"))
+    run(settings(stripe_faults=lost))
+    clock.advance(30 * 3600)
+    deaf = Faults(0, {Fault.ERROR_BEFORE: 1}, only=lambda request: request.path.startswith("/v2/"))
+    run(settings(stripe_faults=deaf))
+    assert stripe.tally() == ONE_TRACE
+
+    for _ in range(3):
+        clock.advance(3600)
+        run()
+
+    assert stripe.tally() == ONE_TRACE
+    assert look("select state, reissue from meter_event") == [("accepted", 0)]
+    assert look("select state from notification") == [("applied",)]
+
+
+def test_a_server_that_changed_its_mode_is_reconciled(put, langfuse, settings, run, clock):
+    """Its version is the same, and what was chosen for the last sync does not work any more."""
+    langfuse.set_generation("dual")
+    put("t1")
+    run()
+    langfuse.set_generation("events_only")
+
+    found, _ = reconcile(settings(), clock=clock)
+
+    assert found.explained
