@@ -17,7 +17,7 @@ from ..core.decisions import Decision, Known, MarkState, Outcome, key_of
 from ..core.types import Rated, Reason, Trace
 from ..rating.customers import NoCustomer, resolve
 from ..rating.rate import rate
-from .decide import Decider, amounts_by_meter
+from .decide import Decider, amounts_by_meter, laid_as_billed
 
 WIDTH_US = {"hour": HOUR_US, "day": DAY_US}
 EXAMPLES_MAX = 5
@@ -122,7 +122,7 @@ class Auditor(Decider):
         key = key_of(trace)
         billed = self.billed_by_meter(key)
         # A lower reading that is to be confirmed first counts as what was billed until it is.
-        amounts = billed if key in self.shrunk else self._rated_again(trace, known) or billed
+        amounts = billed if key in self.shrunk else self._rated_again(trace, known, billed)
         customer_id = known.customer_id or ""
         for meter in sorted({*billed, *amounts}):
             gap_micros = amounts.get(meter, 0) - billed.get(meter, 0)
@@ -135,9 +135,9 @@ class Auditor(Decider):
         if not again:
             self._audit_mark(trace, known, decision)
 
-    def _rated_again(self, trace: Trace, known: Known) -> Mapping[str, int] | None:
+    def _rated_again(self, trace: Trace, known: Known, billed: Mapping[str, int]) -> Mapping[str, int]:
         rated = self.rate_again(trace, known)
-        return amounts_by_meter(rated, self.config) if rated is not None else None
+        return laid_as_billed(rated, known, billed, self.config) if isinstance(rated, Rated) else billed
 
     def _audit_mark(self, trace: Trace, known: Known, decision: Decision) -> None:
         """How the marks of a billed trace stand: seen, owed and on their way, lost, or there before the money."""
