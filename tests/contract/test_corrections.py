@@ -5,7 +5,7 @@ import pytest
 import tallymark
 from builders import CREDIT_MICROS, CREDITS_OF_A_TRACE, NOW_US, PROJECT
 from kills import killed_at
-from tallymark.core.clock import DAY_US, MINUTE_US
+from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US
 from tallymark.errors import ConfigError
 from tallymark.failpoints import Side, Step
 from tallymark.flows import held_decisions
@@ -181,6 +181,24 @@ def test_a_refusal_after_an_unanswered_request_is_a_doubt_that_a_person_settles(
     held_decisions.release(settings(), [meter_event_id], word, why="its summary", by="anna", clock=clock)
     run(settings(**CANCEL))
     assert balance() == {"cus_1": HALF * CREDIT_MICROS}
+
+
+@pytest.mark.parametrize(("counted", "fault"), [(False, Fault.RESET_AFTER), (True, Fault.RESET_BEFORE)])
+def test_a_doubt_about_taking_back_is_settled_by_what_stripe_counts(
+    shrink, stripe, settings, states, clock, run, balance, monkeypatch, counted, fault
+):
+    """Not counted: it was taken back, and the right amount is sent as a meter event of its own. Counted: it stays."""
+    if counted:
+        monkeypatch.setattr("tallymark.sandbox.stripe.meter_events._ADJUSTMENT_US", -1)
+    shrink(settings(stripe_faults=Faults.script([(is_cancel, fault)]), **CANCEL))
+    clock.advance(2 * HOUR_US // SECOND_US)
+
+    assert run(settings(**CANCEL)).held["in_doubt"] == 0
+
+    assert balance() == {"cus_1": HALF * CREDIT_MICROS}
+    assert tally(stripe) == (CREDITS_OF_A_TRACE if counted else HALF)
+    before, after = (("accepted", "counted"), "carried") if counted else (("cancelled", "cancelling"), "accepted")
+    assert (states()[0][:2], states()[-1][0]) == (before, after)
 
 
 def test_what_was_begun_under_cancel_is_finished_under_carry(put, run, settings, clock, stripe, balance, states):

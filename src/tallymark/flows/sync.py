@@ -114,7 +114,7 @@ def _send(stations: Stations, run: RunRef, progress: Progress) -> Sent:
     cancel_lower(stations, run)
     lateness = stations.config.lateness
     sent = send(stations.ledger, stations.meter, run, stations.clock, progress, lateness)
-    settled = settle_doubts(stations)
+    settled = settle_doubts(stations, run)
     if settled.not_sent:
         sent.answers += send(stations.ledger, stations.meter, run, stations.clock, progress, lateness).answers
     sent.settled = settled.accepted + settled.not_sent
