@@ -12,6 +12,7 @@ from tallymark.flows import doubt
 from tallymark.flows.doubt import settle_doubts
 from tallymark.flows.held import held
 from tallymark.flows.stations import open_stations
+from tallymark.flows.sync import start_run
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.stripe import SandboxStripe
 from tallymark.sandbox.wire import Request, Response
@@ -395,7 +396,7 @@ def test_a_run_reads_within_its_budget_and_the_next_goes_on(put, run, in_doubt, 
 def settle(to, clock):
     """Only settle, as a run does after sending."""
     with open_stations(to, dry_run=False, clock=clock) as stations:
-        return settle_doubts(stations)
+        return settle_doubts(stations, start_run(stations, "sync"))
 
 
 @pytest.fixture
