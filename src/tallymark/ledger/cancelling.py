@@ -15,7 +15,7 @@ from ..core.states import Answer, CancelClaim, MeterOutcome, State, after_cancel
 from ..core.windows import STRIPE_PROMISE_MARGIN_US, STRIPE_PROMISE_US
 from ..failpoints import Step
 from . import owner
-from .corrections import Decided, take_back_txn
+from .corrections import Decided, enter_anew_txn
 from .database import Database, Row
 from .ledger import Ledger
 from .rows import RunRef
@@ -103,4 +103,4 @@ def _withdraw_txn(db: Database, run: RunRef, event: Row, now_us: int) -> None:
     meter_event_id, amount_micros = event["meter_event_id"], event["entries_micros"]
     why = "its trace came to less within a day"
     decided = Decided("tallymark", "cancel", "meter_event", meter_event_id, amount_micros, why)
-    take_back_txn(db, run, now_us, decided)
+    enter_anew_txn(db, run, now_us, decided)

@@ -63,7 +63,7 @@ def put_decision_txn(db: Database, at_us: int, decided: Decided) -> int:
     return linked.decision_id
 
 
-def take_back_txn(db: Database, run: RunRef, now_us: int, decided: Decided) -> int:
+def enter_anew_txn(db: Database, run: RunRef, now_us: int, decided: Decided) -> int:
     """Withdraw a meter event that Stripe took back, and enter its usage anew where it was; the decision's number."""
     number = put_decision_txn(db, now_us, decided)
     withdraw_txn(db, run, decided.subject, number, Place(), EntryKind.REVERSAL)

@@ -18,7 +18,7 @@ from ..core.credits import MICROS_PER_CREDIT
 from ..core.doubt import ASK_AGAIN_US, COUNTED, Judgement, Member, Value, Verdict, Window, judge, quiet_from_us
 from ..core.states import CANCELLING, State
 from ..failpoints import Step
-from .corrections import Decided, put_decision_txn, take_back_txn
+from .corrections import Decided, enter_anew_txn, put_decision_txn
 from .database import Database, Row
 from .ledger import Ledger
 from .reports import OpenReport, open_reports, suspects, take_unnamed_txn
@@ -98,7 +98,7 @@ def _apply_txn(
         db.write("confirm", meter_event_id=decided.subject)
     elif verdict is Verdict.NOT_COUNTED and in_doubt and row["reason"] == CANCELLING:
         # The question was whether Stripe took it back: its identifier is used up.
-        take_back_txn(db, run, asked.at_us, replace(decided, verb="cancel"))
+        enter_anew_txn(db, run, asked.at_us, replace(decided, verb="cancel"))
         settled.not_sent += 1
     elif verdict is Verdict.NOT_COUNTED and (report := _report_on(db, asked.at_us, row)):
         settled.taken_back += take_unnamed_txn(db, report, decided, asked.at_us)
