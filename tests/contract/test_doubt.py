@@ -11,6 +11,7 @@ from tallymark.failpoints import Side, Step
 from tallymark.flows import doubt
 from tallymark.flows.doubt import settle_doubts
 from tallymark.flows.held import held
+from tallymark.flows.reconcile import reconcile
 from tallymark.flows.stations import open_stations
 from tallymark.flows.sync import start_run
 from tallymark.sandbox.faults import Fault, Faults
@@ -375,6 +376,21 @@ def test_what_is_left_open_is_asked_again_after_six_hours(put, run, settings, in
     clock.advance(3600)
     run(settings(BILLING_METER_BUCKET="trace"))
     assert stripe.counts()[SUMMARIES] == 4
+
+
+def test_repair_asks_at_once(put, settings, in_doubt, stripe, clock):
+    """A person who repairs does not wait for the next time that a run would ask."""
+    put("t1")
+    put("t2")
+    in_doubt(SomeLost("t2"), BILLING_METER_BUCKET="trace")
+    stripe.clear_requests()
+
+    reconcile(settings(BILLING_METER_BUCKET="trace"), clock=clock)
+    asked = stripe.counts()[SUMMARIES]
+    reconcile(settings(BILLING_METER_BUCKET="trace"), repair=True, clock=clock)
+
+    # The comparison itself, and before it the hour and the minute in doubt.
+    assert stripe.counts()[SUMMARIES] == 2 * asked + 2
 
 
 def test_a_run_reads_within_its_budget_and_the_next_goes_on(put, run, in_doubt, stripe, monkeypatch):

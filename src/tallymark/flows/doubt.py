@@ -26,14 +26,14 @@ READS_MAX = 100
 WIDTHS: tuple[tuple[int, Grouping | None], ...] = ((HOUR_US // SECOND_US, "hour"), (MINUTE_US // SECOND_US, None))
 
 
-def settle_doubts(stations: Stations, run: RunRef) -> Settled:
+def settle_doubts(stations: Stations, run: RunRef, *, at_once: bool = False) -> Settled:
     """Ask about windows with meter events in doubt, or under suspicion, and settle what allows one answer only.
 
     First by the hour, a page of a hundred hours at a time; what that leaves open by the minute. A dry run asks nothing.
-    Where Stripe cannot be asked, that is logged, and all stays as it is.
+    Where Stripe cannot be asked, that is logged, and all stays as it is. `at_once`: also what was asked hours ago.
     """
     settled = Settled()
-    places = questions(stations.ledger, stations.clock.now_us())
+    places = questions(stations.ledger, stations.clock.now_us(), at_once=at_once)
     if stations.stripe is None or not places:
         return settled
     try:

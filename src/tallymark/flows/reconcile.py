@@ -61,7 +61,11 @@ def reconcile(
         now_us = stations.clock.now_us()
         from_us = from_us if from_us is not None else now_us - config.lookback_us
         to_us = min(to_us if to_us is not None else now_us, now_us)
-        repaired = run_sync(stations, Request(from_us=from_us, full=True), False, progress) if repair else None
+        repaired = (
+            run_sync(stations, Request(from_us=from_us, full=True, ask_at_once=True), False, progress)
+            if repair
+            else None
+        )
         check_meter(stations)
         run = start_run(stations, "reconcile")
         audit = _audit(stations, run, from_us, to_us, by, progress)

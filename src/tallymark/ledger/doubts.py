@@ -51,15 +51,19 @@ class Settled:
     left: list[Place] = field(default_factory=list)
 
 
-def questions(ledger: Ledger, now_us: int) -> list[Place]:
-    """Where meter events lie that are in doubt or under suspicion, and whose window may be asked about now."""
-    rows = list(ledger.query("in_doubt", now_us=now_us, limit=QUESTIONS_MAX))
-    rows += [row for row in suspects(ledger, now_us) if _may_be_asked(row, now_us)]
+def questions(ledger: Ledger, now_us: int, *, at_once: bool = False) -> list[Place]:
+    """Where meter events lie that are in doubt or under suspicion, and whose window may be asked about now.
+
+    `at_once`: also those that were asked about less than ASK_AGAIN_US ago.
+    """
+    due_us = now_us + ASK_AGAIN_US if at_once else now_us
+    rows = list(ledger.query("in_doubt", now_us=due_us, limit=QUESTIONS_MAX))
+    rows += [row for row in suspects(ledger, now_us) if _may_be_asked(row, due_us)]
     return [(row["customer_id"], row["meter"], row["timestamp_s"]) for row in rows]
 
 
-def _may_be_asked(row: Row, now_us: int) -> bool:
-    return bool(row["state"] == State.ACCEPTED and row["next_attempt_at_us"] <= now_us)
+def _may_be_asked(row: Row, due_us: int) -> bool:
+    return bool(row["state"] == State.ACCEPTED and row["next_attempt_at_us"] <= due_us)
 
 
 def is_quiet(ledger: Ledger, window: Window, now_us: int) -> bool:
