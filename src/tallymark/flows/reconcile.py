@@ -98,7 +98,7 @@ def _range_of(stations: Stations, ledger: Ledger, run: RunRef, from_us: int, to_
 def _audit_langfuse(stations: Stations, project: Project, run: RunRef, audit: Audit, progress: Progress) -> None:
     """Read a project as a full sync would, up to the present, and audit every trace."""
     chosen = choose_generation(stations, project)
-    auditor = Auditor(decider_of(stations, run, False, style_of(stations, chosen)), audit)
+    auditor = Auditor(decider_of(stations, run, False, style_of(stations, chosen)), audit, stations.ledger)
     collect_span(
         stations,
         project,
