@@ -228,8 +228,8 @@ def test_only_as_many_are_taken_back_as_a_report_speaks_of(used, look):
 
 def test_one_in_doubt_that_was_not_counted_uses_up_no_report(used, look):
     """Whether it ever arrived nobody knows; the report may speak of the accepted one, which is looked for on."""
-    settle_window(used, asked("doubtful", 0), Settled())
-    settle_window(used, asked("accepted", 0), Settled())
+    settle_window(used, RUN, asked("doubtful", 0), Settled())
+    settle_window(used, RUN, asked("accepted", 0), Settled())
 
     assert look("select distinct state from meter_event") == [("rejected",)]
     assert look("select state, reported, matched from notification where notification_id = 'evt_1'") == [
@@ -250,8 +250,8 @@ def test_of_two_reports_that_of_the_last_send_is_meant(ledger, look):
         errors = (ReportedError("archived_meter", 1, ()),)
         apply_report(ledger, ErrorReport(name, ERROR_REPORT, "mtr_1", "credits", at_us, at_us, errors), LATER_US)
 
-    settle_window(ledger, asked("twice", 0), Settled())
-    settle_window(ledger, asked("once", 0), Settled())
+    settle_window(ledger, RUN, asked("twice", 0), Settled())
+    settle_window(ledger, RUN, asked("once", 0), Settled())
 
     assert look("select distinct state from meter_event") == [("rejected",)]
     assert look("select state, matched from notification") == [("applied", 1), ("applied", 1)]
