@@ -2,7 +2,7 @@
 
 import pytest
 
-from builders import CREDITS_OF_A_TRACE
+from builders import CREDITS_OF_A_TRACE, PROJECT
 from tallymark.core.clock import HOUR_US
 from tallymark.flows.reconcile import reconcile
 from tallymark.flows.sync import sync
@@ -80,3 +80,18 @@ def test_a_server_that_changed_its_mode_is_reconciled(put, langfuse, settings, r
     found, _ = reconcile(settings(), clock=clock)
 
     assert found.explained
+
+
+def test_no_mark_is_written_on_a_trace_that_is_gone(put, langfuse, run, clock):
+    """Its score went with it, which looks like a mark that was lost: it would come back as a score of nothing."""
+    langfuse.set_generation("events_only")
+    for number, hours in enumerate((4, 3, 2, 1)):
+        put(f"t{number}", minutes_ago=60 * hours)
+    run()
+    langfuse.delete_trace(PROJECT, "t2")
+    clock.advance(3600)
+
+    first, second = run(full=True), run(full=True)
+
+    assert (first.adjusted, first.marks.written, second.marks.written) == (1, 0, 0)
+    assert langfuse.scores(PROJECT, "t2") == []
