@@ -202,6 +202,9 @@ class Judge:
         self._each_trace()
         self._each_customer()
         self._ledger_and_stripe_agree()
+        self._each_mark()
+        self._right_period()
+        self._invoiced_once()
 
     def _each_trace(self):
         """G2 and G4: each trace is billed what the model says, or waits or is left out for a reason that holds."""
@@ -256,6 +259,44 @@ class Judge:
         accepted = {sent_identifier(row["meter_event_id"], row["reissue"]) for row in rows} - self._forgotten()
         accepted = sorted(accepted)
         self.must(counted == accepted, f"counted {counted}, accepted {accepted}")
+
+    def _each_mark(self):
+        """G5: whatever is billed, and is settled, carries its mark; nothing else waits for one."""
+        rows = self.ask(
+            "select t.trace_id, t.mark_state,"
+            " sum(coalesce(m.state, '') not in ('accepted', 'carried', 'cancelled')) as moving from trace as t join entry as e on e.project_id = t.project_id and e.trace_id = t.trace_id"
+            " left join meter_event as m on m.meter_event_id = e.meter_event_id group by 1, 2"
+        )
+        for row in rows:
+            trace_id = row["trace_id"]
+            if self._world.model.traces[trace_id].deleted:
+                continue
+            self.must(row["mark_state"] != "owed", f"{trace_id} still waits for its mark")
+            if not row["moving"]:
+                self.must(self._world.is_marked(trace_id), f"{trace_id} is billed and settled, and carries no mark")
+
+    def _right_period(self):
+        """G3: nothing came after its invoice was final, unless somebody said so, or the clock was wrong."""
+        options = self._world.options
+        if options.with_skew or options.late_period == "send":
+            return
+        lost = {issue_of(one.identifier)[0] for one in self._world.stripe.lost()}
+        self.must(lost <= self._world.decided, f"on no invoice: {sorted(lost - self._world.decided)}")
+
+    def explained(self, found):
+        """What a reconciliation in the end found: every difference has its cause, where any could be known."""
+        causes = {line.cause: line.credits for line in found.causes}
+        self.must(found.explained or self._forgotten(), f"reconcile leaves unexplained: {causes}")
+
+    def _invoiced_once(self):
+        """Each decision to bill by an invoice item made just one; one that died in between goes on where it was."""
+        made = Counter(item["metadata"]["tallymark_meter_event"] for item in self._world.invoice_items())
+        decided = {row["subject"] for row in self.ask("select subject from decision where verb = 'invoice_item'")}
+        rows = self.ask("select distinct meter_event_id from entry where kind = 'invoiced'")
+        self.must(set(made.values()) <= {1}, f"invoiced more than once: {made}")
+        self.must(
+            {row["meter_event_id"] for row in rows} <= made.keys() <= decided, f"invoiced {made}, decided {decided}"
+        )
 
     def must(self, holds, problem):
         """Raise Violation unless it holds."""

@@ -69,6 +69,7 @@ def _play(world):
         world.judge.after_step(ran=step in RUNS)
     world.settle()
     world.judge.in_the_end()
+    world.judge.explained(world.reconcile())
 
 
 def ledger_digest(world):

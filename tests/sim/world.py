@@ -1,5 +1,6 @@
 """A world for one seed: sandboxes, clocks, a machine, a ledger in a file, and a model of what it must come to."""
 
+import json
 import logging
 import random
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from tallymark.core.windows import STRIPE_AGE_MARGIN_US, STRIPE_AGE_MAX_US
 from tallymark.errors import TallymarkError
 from tallymark.failpoints import Side, Step
 from tallymark.flows import sync as sync_flow
+from tallymark.flows.reconcile import reconcile
 from tallymark.sandbox.clock import VirtualClock
 from tallymark.sandbox.langfuse import DEFAULT_PROJECT, SandboxLangfuse
 from tallymark.sandbox.stripe import SandboxStripe
@@ -143,6 +145,16 @@ class World:
         rows = self.judge.ask("select distinct trace_id from entry where meter_event_id = ?", identity)
         for trace_id in {identity, *(row["trace_id"] for row in rows)} & self.model.traces.keys():
             self.model.traces[trace_id].customers.add(customer_id)
+
+    def is_marked(self, trace_id):
+        """Whether a trace carries a mark in Langfuse, by tag or by score."""
+        by_tag = "billing:processed" in self.langfuse.trace(PROJECT, trace_id)["tags"]
+        return by_tag or any(one["name"] == "billing_status" for one in self.langfuse.scores(PROJECT, trace_id))
+
+    def invoice_items(self):
+        """What was put on invoices apart from meters."""
+        answer = self.stripe.handle(Request("GET", "/v1/invoiceitems", (("limit", "100"),), STRIPE_KEY))
+        return json.loads(answer.body)["data"]
 
     # --- settings
 
@@ -293,7 +305,17 @@ class World:
 
     def sync(self, fate=None, expected=(), **request):
         """One sync."""
-        return self.run(lambda: sync_flow.sync(self.config(), clock=self.clock, **request), fate, expected)
+        said = self.run(lambda: sync_flow.sync(self.config(), clock=self.clock, **request), fate, expected)
+        if said is not None:
+            ended = said.processed + said.failed + sum(said.skipped.values()) + sum(said.held.values())
+            self.judge.must(said.fetched == ended, f"{said.fetched} traces were fetched, and {ended} ended")
+
+    def reconcile(self):
+        """A reconciliation of all there ever was, when all is quiet."""
+        now_us = self.clock.now_us()
+        first_us = min((trace.at_us for trace in self.model.traces.values()), default=now_us)
+        found, _ = self.run(lambda: reconcile(self.config(), from_us=first_us - DAY_US, by="day", clock=self.clock))
+        return found
 
     def elsewhere(self):
         """Another worker does all of a sync in the middle of this one, if it is time for that."""
