@@ -7,8 +7,9 @@ window.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from ..core.balance import Cause, Window, WindowKey
@@ -83,14 +84,40 @@ class Auditor(Decider):
         )
         self.audit = audit
         self._ledger = ledger
+        self._pending: list[Callable[[], object]] = []
 
     def __call__(self, trace: Trace, known: Known | None) -> Decision:
-        """Decide one trace, and add what Langfuse holds of it."""
+        """Decide one trace, and add what Langfuse holds of it, once it is certain that it is not set aside."""
+        self.count()
         decision = Decider.__call__(self, trace, known)
         at_us = known.timestamp_us if known is not None and known.outcome == Outcome.BILLED else trace.timestamp_us
         if self.audit.covers(at_us):
             self._audit(trace, known, decision, at_us)
         return decision
+
+    def count(self) -> None:
+        """Add what the last trace came to."""
+        for add in self._pending:
+            add()
+        self._pending.clear()
+
+    def set_aside(self) -> None:
+        """As Decider.set_aside."""
+        self._pending.clear()
+
+    def _add(self, customer_id: str, meter: str, at_us: int, micros: int, cause: Cause | None = None) -> None:
+        """Count what Langfuse holds later on, and why it is not what was billed."""
+
+        def add() -> None:
+            window = self.audit.window(customer_id, meter, at_us)
+            window.langfuse_micros += micros
+            if cause is not None:
+                window.differences[cause] -= micros
+
+        self._pending.append(add)
+
+    def _note(self, what: str, trace_id: str) -> None:
+        self._pending.append(partial(self.audit.note, what, trace_id))
 
     def _audit(self, trace: Trace, known: Known | None, decision: Decision, at_us: int) -> None:
         again = known is not None and known.last_run_id == self.run_id
@@ -107,10 +134,8 @@ class Auditor(Decider):
             cause = Cause.SETTLING
         amounts, customer_id = self._worth(trace, decision)
         for meter, micros in amounts.items():
-            window = self.audit.window(customer_id, meter, at_us)
-            window.langfuse_micros += micros
-            window.differences[cause] -= micros
-        self.audit.note(f"{cause}: {decision.reason}" if cause is Cause.HELD else cause, trace.trace_id)
+            self._add(customer_id, meter, at_us, micros, cause)
+        self._note(f"{cause}: {decision.reason}" if cause is Cause.HELD else cause, trace.trace_id)
 
     def _worth(self, trace: Trace, decision: Decision) -> tuple[Mapping[str, int], str]:
         """What an unbilled trace comes to by the card of today, and for whom; nothing if it cannot be rated."""
@@ -130,20 +155,17 @@ class Auditor(Decider):
         billed = Counter[str]()
         for charge in charges:
             billed[charge["meter"]] += charge["billed_micros"]
-            window = self.audit.window(charge["customer_id"], charge["meter"], at_us)
-            window.langfuse_micros += 0 if again else charge["charged_micros"]
+            self._add(charge["customer_id"], charge["meter"], at_us, 0 if again else charge["charged_micros"])
         # A lower reading that is to be confirmed first counts as what was billed until it is.
         amounts = billed if key in self.shrunk else self._rated_again(trace, known, billed)
         for meter in sorted({*billed, *amounts}):
             gap_micros = amounts.get(meter, 0) - billed[meter]
             if gap_micros:
-                window = self.audit.window(known.customer_id or "", meter, at_us)
-                window.langfuse_micros += gap_micros
                 cause = Cause.CHANGED if decision.entries else Cause.KEPT
-                window.differences[cause] -= gap_micros
-                self.audit.note(cause, trace.trace_id)
+                self._add(known.customer_id or "", meter, at_us, gap_micros, cause)
+                self._note(cause, trace.trace_id)
         if not again:
-            self._audit_mark(trace, known, decision)
+            self._pending.append(partial(self._audit_mark, trace, known, decision))
 
     def _charges(self, key: TraceKey) -> list[Row]:
         return list(self._ledger.query("charged", project_id=key[0], trace_id=key[1]))

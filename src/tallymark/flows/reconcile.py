@@ -112,6 +112,7 @@ def _audit_langfuse(stations: Stations, project: Project, run: RunRef, audit: Au
         progress=progress,
         collected=Collected(),
     )
+    auditor.count()
 
 
 def _by_score(stations: Stations, chosen: Chosen) -> bool:

@@ -43,8 +43,8 @@ CAUSES_MAX = 1000
 PATIENCE_PART = 10
 _POLLED = "reports polled"
 UNSEEN = (
-    "Stripe was last asked for its reports %d days ago, and keeps them for 30: only `tallymark reconcile` shows what it "
-    "rejected before that; compare that time."
+    "Stripe was last asked for its reports %d days ago, and keeps them for 30: only `tallymark reconcile` shows what "
+    "it rejected before that; compare that time."
 )
 
 
