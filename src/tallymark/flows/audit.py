@@ -105,14 +105,23 @@ class Auditor(Decider):
         """As Decider.set_aside."""
         self._pending.clear()
 
-    def _add(self, customer_id: str, meter: str, at_us: int, micros: int, cause: Cause | None = None) -> None:
-        """Count what Langfuse holds later on, and why it is not what was billed."""
+    def _add(
+        self,
+        customer_id: str,
+        meter: str,
+        at_us: int,
+        micros: int,
+        cause: Cause | None = None,
+        *,
+        moved_micros: int = 0,
+    ) -> None:
+        """Count later on what Langfuse holds, and why it is not what was billed there; `moved_micros` came to it."""
 
         def add() -> None:
             window = self.audit.window(customer_id, meter, at_us)
             window.langfuse_micros += micros
             if cause is not None:
-                window.differences[cause] -= micros
+                window.differences[cause] += moved_micros - micros
 
         self._pending.append(add)
 
@@ -155,7 +164,8 @@ class Auditor(Decider):
         billed = Counter[str]()
         for charge in charges:
             billed[charge["meter"]] += charge["billed_micros"]
-            self._add(charge["customer_id"], charge["meter"], at_us, 0 if again else charge["charged_micros"])
+            if charge["charged_micros"] and not again:
+                self._audit_charge(charge, at_us)
         # A lower reading that is to be confirmed first counts as what was billed until it is.
         amounts = billed if key in self.shrunk else self._rated_again(trace, known, billed)
         for meter in sorted({*billed, *amounts}):
@@ -166,6 +176,16 @@ class Auditor(Decider):
                 self._note(cause, trace.trace_id)
         if not again:
             self._pending.append(partial(self._audit_mark, trace, known, decision))
+
+    def _audit_charge(self, charge: Row, at_us: int) -> None:
+        """What was charged counts at the trace's own time; where a decision dated it otherwise, it moved from there."""
+        place, micros = (charge["customer_id"], charge["meter"]), charge["charged_micros"]
+        if charge["timestamp_us"] == at_us:
+            self._add(*place, at_us, micros)
+            return
+        self._add(*place, at_us, micros, Cause.MOVED)
+        if self.audit.covers(charge["timestamp_us"]):
+            self._add(*place, charge["timestamp_us"], 0, Cause.MOVED, moved_micros=micros)
 
     def _charges(self, key: TraceKey) -> list[Row]:
         return list(self._ledger.query("charged", project_id=key[0], trace_id=key[1]))
