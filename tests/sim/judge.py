@@ -26,6 +26,13 @@ SETTLED = ("accepted", "carried", "cancelled")
 WAITS = ("pending", "sending", "rejected", "held", "in_doubt", "cancelling")
 # Reading the whole ledger takes as long as a sync; what it finds wrong stays wrong.
 VERIFY_EVERY = 4
+MOVING_TRACES = """
+select t.trace_id, t.mark_state, sum(coalesce(m.state, '') not in ('accepted', 'carried', 'cancelled')) as moving
+  from trace as t
+  join entry as e on e.project_id = t.project_id and e.trace_id = t.trace_id
+  left join meter_event as m on m.meter_event_id = e.meter_event_id
+ group by 1, 2
+"""
 CALL_SECONDS_MAX = 16
 BY_DECISION = ("reversal", "rebooking", "waiver", "invoiced")
 
@@ -262,11 +269,7 @@ class Judge:
 
     def _each_mark(self):
         """G5: whatever is billed, and is settled, carries its mark; nothing else waits for one."""
-        rows = self.ask(
-            "select t.trace_id, t.mark_state,"
-            " sum(coalesce(m.state, '') not in ('accepted', 'carried', 'cancelled')) as moving from trace as t join entry as e on e.project_id = t.project_id and e.trace_id = t.trace_id"
-            " left join meter_event as m on m.meter_event_id = e.meter_event_id group by 1, 2"
-        )
+        rows = self.ask(MOVING_TRACES)
         for row in rows:
             trace_id = row["trace_id"]
             if self._world.model.traces[trace_id].deleted:
