@@ -2,8 +2,8 @@
 
 import pytest
 
-from builders import CREDITS_OF_A_TRACE, PROJECT
-from tallymark.core.clock import HOUR_US
+from builders import CREDITS_OF_A_TRACE, NOW_US, PROJECT
+from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US
 from tallymark.flows.reconcile import reconcile
 from tallymark.flows.sync import sync
 from tallymark.sandbox.clock import OffsetClock
@@ -95,3 +95,34 @@ def test_no_mark_is_written_on_a_trace_that_is_gone(put, langfuse, run, clock):
 
     assert (first.adjusted, first.marks.written, second.marks.written) == (1, 0, 0)
     assert langfuse.scores(PROJECT, "t2") == []
+
+
+def test_usage_of_two_periods_ago_is_late_in_the_hour_after_a_period(put, run, stripe, look):
+    """Stripe tells the period of now only, and that of the last one ended half an hour ago: its invoice is open still,
+    and the one before that is not."""
+    boundary_us = NOW_US - 30 * MINUTE_US
+    stripe.add_subscription(
+        "cus_1", "credits", started_at_us=NOW_US - 60 * DAY_US, period="day", anchor_us=boundary_us - 9 * DAY_US
+    )
+    put("old", minutes_ago=3 * 24 * 60)
+    put("last", minutes_ago=5 * 60)
+
+    run()
+
+    assert look("select state from meter_event order by timestamp_s") == [("held",), ("accepted",)]
+    assert stripe.lost() == []
+
+
+def test_what_a_settled_doubt_takes_back_is_told_to_the_micro_credit(put, run, settings, clock, look):
+    """A cancellation that Stripe carried out and never answered; `ledger verify` compares the decision with its lines."""
+    to = {"BILLING_METER_BUCKET": "trace", "BILLING_CORRECTIONS": "cancel"}
+    lost = Faults.script([(lambda request: request.path.endswith("adjustments"), Fault.RESET_AFTER)])
+    put("t1", seconds=12.001)
+    run(settings(**to))
+    put("t1", seconds=12.001, cost="0.005")
+    run(settings(stripe_faults=lost, **to))
+    clock.advance(2 * 3600)
+
+    run(settings(**to))
+
+    assert look("select amount_micros from decision where verb = 'cancel'") == [(500_020_833,)]

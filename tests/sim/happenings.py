@@ -101,7 +101,7 @@ def clock_jumps(world):
     """The machine's clock goes wrong, or right again."""
     if not world.options.with_skew:
         return "not here"
-    world.clock.skew_us = world.chance.choice(SKEWS_US if world.chance.random() < 0.7 else FAR_SKEWS_US)
+    world.set_clock(world.chance.choice(SKEWS_US if world.chance.random() < 0.7 else FAR_SKEWS_US))
     return f"{world.clock.skew_us // SECOND_US} s off"
 
 

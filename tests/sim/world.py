@@ -10,10 +10,10 @@ from sim.events import Events, Violation
 from sim.judge import Judge
 from sim.machine import Killed, Processes, SimulatedMachine
 from sim.model import COST_PARTS, METER, Model, ModelTrace, Observation, Rule
-from sim.network import NO_FAULTS, Network
+from sim.network import Network
 from tallymark import config, failpoints, machine
 from tallymark.core.clock import DAY_US, HOUR_US, SECOND_US, format_time, parse_time
-from tallymark.core.windows import STRIPE_AGE_MARGIN_US, STRIPE_AGE_MAX_US
+from tallymark.core.windows import CLOCK_TOLERANCE_US, STRIPE_AGE_MARGIN_US, STRIPE_AGE_MAX_US
 from tallymark.errors import TallymarkError
 from tallymark.failpoints import Side, Step
 from tallymark.flows import sync as sync_flow
@@ -185,6 +185,8 @@ class World:
     def add_rule(self, rule):
         """Change prices from a moment on."""
         self.model.rules.append(rule)
+        for trace in self.model.traces.values():
+            self.model.note(trace)
         self._config = None
 
     # --- traces
@@ -341,18 +343,32 @@ class World:
 
         return fate
 
+    def set_clock(self, skew_us):
+        """Let the machine's clock go wrong by so much. One that was far ahead and is set back is noticed by a run at once.
+
+        Were nothing run until the times that it wrote have come, nobody could tell how old they are (ADR 33).
+        """
+        back = self.clock.skew_us - skew_us > CLOCK_TOLERANCE_US
+        self.clock.skew_us = skew_us
+        if back and self.ledger_file.exists():
+            broken, was_active = self.network.be_calm(), self.meter_is_active
+            if not was_active:
+                self.switch_meter()
+            self.sync()
+            if not was_active:
+                self.switch_meter()
+            self.network.be_broken(broken)
+
     def advance(self, seconds):
         """Let time pass."""
         self.true.advance(seconds)
 
     def settle(self):
         """Mend everything, and let a few days pass with syncs of all there is, until nothing moves any more."""
-        for service in ("langfuse", "stripe"):
-            self.network.set_faults(service, NO_FAULTS)
-        self.network.repeated_pages = self.network.repeated_requests = 0.0
-        self.clock.skew_us = 0
+        self.network.be_calm()
         if not self.meter_is_active:
             self.switch_meter()
+        self.set_clock(0)
         before, number = None, 0
         while number < SETTLE_MIN or self._standing() != before:
             before = self._standing()

@@ -102,7 +102,8 @@ def _apply_txn(
         db.write("confirm", meter_event_id=decided.subject)
     elif verdict is Verdict.NOT_COUNTED and in_doubt and row["reason"] == CANCELLING:
         # The question was whether Stripe took it back: its identifier is used up.
-        enter_anew_txn(db, run, asked.at_us, replace(decided, verb="cancel"))
+        entries_micros = db.row("meter_event", meter_event_id=decided.subject)["entries_micros"]
+        enter_anew_txn(db, run, asked.at_us, replace(decided, verb="cancel", amount_micros=entries_micros))
         settled.not_sent += 1
     elif verdict is Verdict.NOT_COUNTED and (report := _report_on(db, asked.at_us, row)):
         settled.taken_back += _take_back_txn(db, report, decided, asked.at_us, in_doubt=in_doubt)
