@@ -344,7 +344,7 @@ class World:
         return fate
 
     def set_clock(self, skew_us):
-        """Let the machine's clock go wrong by so much. One that was far ahead and is set back is noticed by a run at once.
+        """Let the machine's clock be wrong by so much. That one was far ahead and is set back, a run notices at once.
 
         Were nothing run until the times that it wrote have come, nobody could tell how old they are (ADR 33).
         """

@@ -77,8 +77,7 @@ def test_a_period_read_again_is_what_stripe_says():
 @pytest.mark.parametrize(("days", "before_days"), [(1, 1), (7, 7), (31, 28)])
 @pytest.mark.parametrize("known", [[], [Period("a", -400 * DAY_US, -370 * DAY_US)]])
 def test_before_a_first_period_and_after_a_gap_one_more_is_assumed(known, days, before_days):
-    """In the hour after a period's end only the invoice of that one is open: what is older is late. A month is taken for
-    as short as it can be."""
+    """In the hour after a period's end only its own invoice is open. A month is taken for as short as it can be."""
     read = Period("a", 0, days * DAY_US)
 
     assert corrected(known, [read], 1) == [read, Period("a", -before_days * DAY_US, 0)]
