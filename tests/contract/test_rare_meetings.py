@@ -114,7 +114,7 @@ def test_usage_of_two_periods_ago_is_late_in_the_hour_after_a_period(put, run, s
 
 
 def test_what_a_settled_doubt_takes_back_is_told_to_the_micro_credit(put, run, settings, clock, look):
-    """A cancellation that Stripe carried out and never answered: `ledger verify` compares decisions with their lines."""
+    """A cancellation was carried out and never answered: `ledger verify` compares the decision with its lines."""
     to = {"BILLING_METER_BUCKET": "trace", "BILLING_CORRECTIONS": "cancel"}
     lost = Faults.script([(lambda request: request.path.endswith("adjustments"), Fault.RESET_AFTER)])
     put("t1", seconds=12.001)
