@@ -17,6 +17,8 @@ from .commands.held import held
 from .commands.ledger import ledger
 from .commands.rates import rates
 from .commands.reconcile import reconcile
+from .core.secrets import hide
+from .crashes import show_discreetly
 from .errors import TallymarkError
 
 EXIT_USAGE = 2
@@ -266,16 +268,19 @@ def sandbox(
 
 def main() -> None:
     """The command line; turns what went wrong into a sentence and an exit status."""
+    show_discreetly()
     try:
         status = cli.main(standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
     except TallymarkError as error:
-        _fail(str(error), error.exit_status)
+        _fail(hide(str(error)), error.exit_status)
     except click.exceptions.Abort:
         _fail("stopped; the ledger is consistent, run again to go on", EXIT_STOPPED)
     except KeyboardInterrupt:
         _fail("stopped; the ledger is consistent, run again to go on", EXIT_STOPPED)
     except click.ClickException as error:
+        # A key that was given as an argument is repeated by click.
+        error.message = hide(error.message)
         _say_as_json(error.format_message(), EXIT_USAGE)
         error.show()
         sys.exit(EXIT_USAGE)

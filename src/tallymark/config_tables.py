@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tallymark.core.secrets import mask, mask_url
 from tallymark.errors import ConfigError
 from tallymark.rating.fields import parse_text, refuse_unknown, table_of
 from tallymark.rating.rules import COMPONENTS
 
-from .settings import mask, mask_url, parse_meter_event_name, parse_secret, parse_web_url
+from .settings import parse_meter_event_name, parse_secret, parse_web_url
 
 TABLES = ("projects", "meters", "customers")
 MAPPINGS = ("sessions", "users", "organizations")

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from ..core.clock import DAY_US, HOUR_US, parse_time
+from ..core.secrets import hide
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,10 +51,20 @@ def common(command: F) -> F:
     return command
 
 
+class _Discreet(logging.Formatter):
+    """Writes no secret, whoever logs it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A line, or more with a traceback."""
+        return hide(super().format(record))
+
+
 def begin(config_file: Path | None, verbose: bool, quiet: bool) -> Any:
     """Set up logging and read the settings."""
     level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Discreet("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
     from ..api import load_config
 
     return load_config(config_file)

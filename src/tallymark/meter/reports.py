@@ -15,8 +15,9 @@ import msgspec
 
 from ..core.clock import MINUTE_US, SECOND_US, format_time, parse_time
 from ..core.reports import REPORT_TYPES, UNKNOWN_CODE, ErrorReport, Notification, ReportedError, Sample
+from ..core.secrets import told
 from ..errors import NotificationRefused
-from .stripe_events import DETAIL_LENGTH_MAX, StripeMeter
+from .stripe_events import StripeMeter
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -151,7 +152,7 @@ def _errors(data: _Data) -> tuple[ReportedError, ...]:
 
 def _samples(error: _Error) -> tuple[Sample, ...]:
     return tuple(
-        Sample(one.request.identifier or one.request.idempotency_key or "", one.error_message[:DETAIL_LENGTH_MAX])
+        Sample(one.request.identifier or one.request.idempotency_key or "", told(one.error_message))
         for one in error.sample_errors
     )
 

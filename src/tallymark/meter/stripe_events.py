@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..core.clock import SECOND_US, Clock
+from ..core.clock import SECOND_US, Clock, wait_seconds
+from ..core.secrets import told
 from ..core.states import Answer, CancelClaim, Claim, MeterOutcome
 from ..errors import KeyRefused, MeterError, Refused, RemoteError, Unavailable, Unreachable
 from ..failpoints import Side, Step, reach
@@ -27,7 +28,6 @@ TIMEOUT_SECONDS = 15
 # Below Stripe's limits: 25 a second in test mode, 1,000 meter events a second live (facts/stripe.md section 6).
 REQUESTS_PER_SECOND_TEST = 20
 REQUESTS_PER_SECOND_LIVE = 500
-DETAIL_LENGTH_MAX = 300
 READ_ATTEMPTS_MAX = 4
 T = TypeVar("T")
 
@@ -196,11 +196,11 @@ def outcome_of(error: Exception, identifier: str) -> MeterOutcome:
     """What an error of the SDK says about the meter event that was sent: by class and status, and by message only
     for the duplicate, which has no code on v1 (facts/stripe.md section 1)."""
     status = getattr(error, "http_status", None)
-    detail = _said(error)
+    detail, message = _said(error), str(getattr(error, "_message", ""))
     if status == 429:
         return MeterOutcome(Answer.THROTTLED, detail, _retry_after_seconds(error))
     if isinstance(error, stripe.InvalidRequestError) and status is not None and 400 <= status < 500 and status != 409:
-        duplicate = "already exists with identifier" in detail and identifier in detail
+        duplicate = "already exists with identifier" in message and identifier in message
         return MeterOutcome(Answer.DUPLICATE if duplicate else Answer.REJECTED, detail)
     return MeterOutcome(Answer.UNKNOWN, detail)
 
@@ -210,15 +210,12 @@ def _said(error: Exception) -> str:
     status = error.http_status if isinstance(error, stripe.StripeError) else None
     if status is None:
         return f"no answer: {type(error.__cause__ or error).__name__}"
-    return f"{status}: {getattr(error, '_message', None) or type(error).__name__}"[:DETAIL_LENGTH_MAX]
+    return told(f"{status}: {getattr(error, '_message', None) or type(error).__name__}")
 
 
 def _retry_after_seconds(error: Exception) -> float | None:
     headers = getattr(error, "headers", None) or {}
-    try:
-        return min(float(headers.get("retry-after", "")), 60.0)
-    except ValueError:
-        return None
+    return wait_seconds(headers.get("retry-after"), least=0.0, most=60.0)
 
 
 def _key_refused(error: stripe.StripeError, needs: str = "") -> KeyRefused:
