@@ -22,7 +22,7 @@ ODD = ['"cut \\ud83d"', '"\\udca9 cut"', '"nul \\u0000"', DEEP, DEEP.replace("["
 def page(good, odd, where):
     """A page of two rows: a good one, and one with an odd value."""
     bad = json.dumps({**good, "id": "odd", where: "@"}).replace('"@"', odd)
-    return ('{"data":[%s,%s],"meta":{"totalItems":2}}' % (json.dumps(good), bad)).encode()
+    return f'{{"data":[{json.dumps(good)},{bad}],"meta":{{"totalItems":2}}}}'.encode()
 
 
 @pytest.mark.parametrize("where", ["input", "metadata", "unknown"])

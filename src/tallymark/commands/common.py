@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -62,6 +63,8 @@ class _Discreet(logging.Formatter):
 def begin(config_file: Path | None, verbose: bool, quiet: bool) -> Any:
     """Set up logging and read the settings."""
     level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
+    # Stripe's library would print what it sends and gets by itself, past this formatter.
+    os.environ.pop("STRIPE_LOG", None)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Discreet("%(levelname)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])

@@ -23,6 +23,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import stripe
 
+# It would write a file into the home folder, for all to read, and send what is in it with every request.
+stripe.enable_telemetry = False
 # An answer that takes longer is treated as unknown; well below the time a claim is held (ledger CLAIM_SECONDS).
 TIMEOUT_SECONDS = 15
 # Below Stripe's limits: 25 a second in test mode, 1,000 meter events a second live (facts/stripe.md section 6).
