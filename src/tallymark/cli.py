@@ -5,6 +5,7 @@ Nothing heavy is imported here: a command imports what it needs when it runs, so
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -279,10 +280,11 @@ def main() -> None:
     except KeyboardInterrupt:
         _fail("stopped; the ledger is consistent, run again to go on", EXIT_STOPPED)
     except click.ClickException as error:
-        # A key that was given as an argument is repeated by click.
-        error.message = hide(error.message)
-        _say_as_json(error.format_message(), EXIT_USAGE)
-        error.show()
+        # Click repeats what was typed, and that may be a key.
+        _say_as_json(hide(error.format_message()), EXIT_USAGE)
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(hide(shown.getvalue()), nl=False, err=True)
         sys.exit(EXIT_USAGE)
 
 

@@ -24,6 +24,7 @@ with warnings.catch_warnings():
     import stripe
 
 PAGE_ROWS = 100
+NEEDS = "grant Events: read (Stripe: Developers, API keys)"
 # Stripe's own tolerance; the SDK checks it by the machine's clock, and only backwards.
 SIGNATURE_AGE_MAX_US = 5 * MINUTE_US
 _SIGNED_AT = re.compile(r"(?:^|,)t=([0-9]{1,12})(?:,|$)")
@@ -96,7 +97,7 @@ def new_notifications(meter: StripeMeter, since_us: int) -> Iterator[Notificatio
     """All reports since a moment, the newest first. Raises KeyRefused, Unreachable or Unavailable."""
     next_page: str | None = ""
     while next_page is not None:
-        notifications, next_page = meter.patiently(partial(_page, meter, since_us, next_page))
+        notifications, next_page = meter.patiently(partial(_page, meter, since_us, next_page), NEEDS)
         yield from notifications
 
 
@@ -118,7 +119,7 @@ def fetch_report(meter: StripeMeter, notification: Notification, event_names: Ma
     A report that Stripe no longer has, or that is not as documented, speaks of one meter event and names none.
     Raises KeyRefused, Unreachable or Unavailable.
     """
-    content = meter.patiently(partial(_fetch, meter, notification.notification_id))
+    content = meter.patiently(partial(_fetch, meter, notification.notification_id), NEEDS)
     try:
         data = msgspec.convert(content, _Data)
         start_us, end_us, errors = parse_time(data.validation_start), parse_time(data.validation_end), _errors(data)

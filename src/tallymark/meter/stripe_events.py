@@ -16,7 +16,7 @@ import msgspec
 from ..core.clock import SECOND_US, Clock, wait_seconds
 from ..core.secrets import told
 from ..core.states import Answer, CancelClaim, Claim, MeterOutcome
-from ..errors import KeyRefused, MeterError, Refused, RemoteError, Unavailable, Unreachable
+from ..errors import KeyRefused, MeterError, NotPermitted, Refused, RemoteError, Unavailable, Unreachable
 from ..failpoints import Side, Step, reach
 
 with warnings.catch_warnings():
@@ -31,6 +31,9 @@ TIMEOUT_SECONDS = 15
 REQUESTS_PER_SECOND_TEST = 20
 REQUESTS_PER_SECOND_LIVE = 500
 READ_ATTEMPTS_MAX = 4
+GRANT_METER_EVENTS = "grant Meter events: write (Stripe: Developers, API keys)"
+_GRANT_METERS = "grant Meters: read (Stripe: Developers, API keys)"
+_GRANT_CUSTOMERS = "grant Customers: read (Stripe: Developers, API keys), so that doctor can look whether they exist"
 T = TypeVar("T")
 
 
@@ -64,6 +67,7 @@ class StripeMeter:
         requests_per_second: int | None = None,
     ) -> None:
         self._key_kind = "live" if "_live_" in secret_key else "test"
+        self._restricted = secret_key.startswith("rk_")
         default = REQUESTS_PER_SECOND_LIVE if self._key_kind == "live" else REQUESTS_PER_SECOND_TEST
         self._pace = _Pace(requests_per_second or default, clock)
         self._lock = threading.Lock()
@@ -112,7 +116,7 @@ class StripeMeter:
         try:
             self._once(step, ask)
         except (stripe.AuthenticationError, stripe.PermissionError) as error:
-            raise _key_refused(error) from error
+            raise _key_refused(error, GRANT_METER_EVENTS) from error
         except (stripe.StripeError, OSError, ValueError) as error:
             return outcome_of(error, identifier)
         return MeterOutcome(Answer.ACCEPTED, "taken")
@@ -142,7 +146,7 @@ class StripeMeter:
 
     def meters(self) -> list[dict[str, Any]]:
         """All meters of the account: id, event_name, status, payload keys."""
-        return self.patiently(self._list_meters)
+        return self.patiently(self._list_meters, _GRANT_METERS)
 
     def _list_meters(self) -> list[dict[str, Any]]:
         page = self.client.v1.billing.meters.list({"limit": 100})
@@ -167,7 +171,7 @@ class StripeMeter:
 
     def customer_problem(self, customer_id: str) -> str:
         """Why this customer cannot be billed with this key, in Stripe's words; empty if it can."""
-        return self.patiently(lambda: self._find_customer(customer_id))
+        return self.patiently(lambda: self._find_customer(customer_id), _GRANT_CUSTOMERS)
 
     def _find_customer(self, customer_id: str) -> str:
         try:
@@ -175,6 +179,11 @@ class StripeMeter:
         except stripe.InvalidRequestError as error:
             return _said(error)
         return "it is deleted" if getattr(customer, "deleted", False) else ""
+
+    @property
+    def restricted(self) -> bool:
+        """Whether the key is a restricted one; else it may do everything in the account."""
+        return self._restricted
 
     @property
     def key_kind(self) -> str:
@@ -222,10 +231,10 @@ def _retry_after_seconds(error: Exception) -> float | None:
 
 def _key_refused(error: stripe.StripeError, needs: str = "") -> KeyRefused:
     if needs and isinstance(error, stripe.PermissionError):
-        return KeyRefused(f"the Stripe key lacks a permission: {needs}.")
+        return NotPermitted(f"the Stripe key lacks a permission: {needs}.")
     return KeyRefused(
         f"Stripe refused the key ({error.http_status}). Check BILLING_STRIPE_SECRET_KEY (or STRIPE_SECRET_KEY); "
-        "a restricted key needs write access to meter events and read access to meters, customers and events."
+        "docs/howto/security.md says what a restricted key needs."
     )
 
 
