@@ -29,15 +29,16 @@ class Moment(click.ParamType):  # type: ignore[type-arg]
         try:
             return _moment_us(str(value))
         except ValueError:
-            self.fail(f"{value!r} is no time; write 2026-11-01, 2026-11-01T10:00:00Z, 36h or 7d", param, ctx)
+            self.fail(f"{value!r:.60} is no time; write 2026-11-01, 2026-11-01T10:00:00Z, 36h or 7d", param, ctx)
 
 
 def _moment_us(text: str) -> int:
     from ..clock import SystemClock
 
-    if age := re.fullmatch(r"(\d+)([hd])", text):
+    # Five digits of days are 273 years, which every calendar has.
+    if age := re.fullmatch(r"([0-9]{1,5})([hd])", text):
         return SystemClock().now_us() - int(age[1]) * (HOUR_US if age[2] == "h" else DAY_US)
-    return parse_time(f"{text}T00:00:00Z" if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else text)
+    return parse_time(f"{text}T00:00:00Z" if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) else text)
 
 
 def common(command: F) -> F:

@@ -1,0 +1,113 @@
+"""Values that nobody expects, and tallymark run on them in this process, as a shell would run it."""
+
+import contextlib
+import io
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from unittest import mock
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from tallymark import cli
+
+HUGE = "x" * 20_000
+TEXTS = (
+    "",
+    " ",
+    "-",
+    "--",
+    "-1",
+    "0",
+    "1.5",
+    "1e400",
+    "9" * 400,
+    "nan",
+    "a\x00b",
+    "a\nb",
+    "\x1b[31m",
+    "☃é\u202e",
+    "\udcff",
+    "%s{}",
+    "'; drop table entry; --",
+    HUGE,
+)
+PATHS = (".", "..", "/", "/dev/null", "/dev/full", "/no/such/folder/x.csv", "~", "//", "here.html", "here.csv")
+TIMES = (
+    "0000-01-01",
+    "0001-01-01",
+    "0001-01-01T00:00:00+23:59",
+    "9999-12-31",
+    "9999-12-31T23:59:59.999999-23:59",
+    "2026-02-30",
+    "2026-11-01T24:00:00Z",
+    "2026-11-01T10:00:00",
+    "2026-11-01T10:00:00+99:99",
+    "2026-11-01T10:00:00.0000001+00:00:59",
+    "2026-W44-7",
+    "1970-01-01",
+    "0h",
+    "36h",
+    "36h\n",
+    "٣d",
+    "999999999d",
+    "9" * 5000 + "d",
+    "-5d",
+)
+# What `make fuzz FACTOR=…` multiplies the examples of every fuzzing test with.
+FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))
+HOSTILE = st.sampled_from(TEXTS) | st.text(max_size=30)
+HOSTILE_PATHS = st.sampled_from(PATHS) | HOSTILE
+
+
+def examples(number):
+    """So many examples, times FACTOR, however long each takes."""
+    return settings(
+        max_examples=number * FACTOR,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended, and what it said on its two outputs."""
+
+    status: object
+    out: str
+    err: str
+
+
+def run(*arguments):
+    """Run a command line in this process. An exception that the command line does not catch comes out."""
+    out, err = _stream("strict"), _stream("backslashreplace")
+    with contextlib.ExitStack() as around:
+        # What a shell hands over that is no UTF-8 comes as lone surrogates; the outputs are a pipe's.
+        around.enter_context(mock.patch.object(sys, "argv", ["tallymark", *arguments]))
+        around.enter_context(mock.patch.object(sys, "excepthook", sys.excepthook))
+        around.enter_context(mock.patch.object(logging.getLogger(), "handlers", []))
+        around.enter_context(contextlib.redirect_stdout(out))
+        around.enter_context(contextlib.redirect_stderr(err))
+        try:
+            cli.main()
+        except SystemExit as ended:
+            return Said(ended.code, _text(out), _text(err))
+    raise AssertionError("it did not end with a status")
+
+
+def _stream(errors):
+    return io.TextIOWrapper(io.BytesIO(), "utf-8", errors, write_through=True)
+
+
+def _text(stream):
+    stream.flush()
+    return stream.buffer.getvalue().decode()
+
+
+def environment(settings):
+    """A context in which the environment holds these settings of tallymark and no others."""
+    prefixes = ("BILLING_", "LANGFUSE_", "STRIPE_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+    return mock.patch.dict(os.environ, {**kept, **settings}, clear=True)
