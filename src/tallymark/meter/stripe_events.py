@@ -34,6 +34,8 @@ READ_ATTEMPTS_MAX = 4
 GRANT_METER_EVENTS = "grant Meter events: write (Stripe: Developers, API keys)"
 _GRANT_METERS = "grant Meters: read (Stripe: Developers, API keys)"
 _GRANT_CUSTOMERS = "grant Customers: read (Stripe: Developers, API keys), so that doctor can look whether they exist"
+# The last three: an answer of another shape lacks what every object of Stripe's has.
+_SDK_ERRORS = (stripe.StripeError, OSError, ValueError, AttributeError, TypeError, LookupError)
 T = TypeVar("T")
 
 
@@ -114,11 +116,14 @@ class StripeMeter:
 
     def _write(self, step: Step, identifier: str, ask: Callable[[], object]) -> MeterOutcome:
         try:
-            self._once(step, ask)
+            answer = self._once(step, ask)
         except (stripe.AuthenticationError, stripe.PermissionError) as error:
             raise _key_refused(error, GRANT_METER_EVENTS) from error
-        except (stripe.StripeError, OSError, ValueError) as error:
+        except _SDK_ERRORS as error:
             return outcome_of(error, identifier)
+        if _identifier_in(answer) != identifier:
+            # What a proxy or a portal answers in Stripe's place; asked again, Stripe counts an identifier once.
+            return MeterOutcome(Answer.UNKNOWN, "the answer is not about this meter event")
         return MeterOutcome(Answer.ACCEPTED, "taken")
 
     def make(self, step: Step, ask: Callable[[], T], needs: str) -> T:
@@ -132,7 +137,7 @@ class StripeMeter:
             raise _key_refused(error, needs) from error
         except stripe.InvalidRequestError as error:
             raise Refused(f"Stripe refused it ({_said(error)}).") from error
-        except (stripe.StripeError, OSError, ValueError) as error:
+        except _SDK_ERRORS as error:
             raise _unavailable(error) from error
 
     def check(self, event_names: Sequence[str], meter_id: str | None = None) -> dict[str, str]:
@@ -162,8 +167,7 @@ class StripeMeter:
                 return self._once(Step.STRIPE_READ, ask)
             except (stripe.AuthenticationError, stripe.PermissionError) as error:
                 raise _key_refused(error, needs) from error
-            # The last two: an answer of another shape lacks what every object of Stripe's has.
-            except (stripe.StripeError, OSError, ValueError, AttributeError, TypeError) as error:
+            except _SDK_ERRORS as error:
                 if attempt == READ_ATTEMPTS_MAX or isinstance(error, stripe.InvalidRequestError):
                     raise _unavailable(error) from error
                 self._clock.sleep(0.2 * 2**attempt)
@@ -216,6 +220,11 @@ def outcome_of(error: Exception, identifier: str) -> MeterOutcome:
     return MeterOutcome(Answer.UNKNOWN, detail)
 
 
+def _identifier_in(answer: Any) -> object:
+    """Which meter event an answer speaks of: itself, or the one that was taken back."""
+    return getattr(answer, "identifier", None) or getattr(getattr(answer, "cancel", None), "identifier", None)
+
+
 def _said(error: Exception) -> str:
     """What an error says, short, without request ids; where no answer came, what is known is the kind of error only."""
     status = error.http_status if isinstance(error, stripe.StripeError) else None
@@ -231,7 +240,7 @@ def _retry_after_seconds(error: Exception) -> float | None:
 
 def _key_refused(error: stripe.StripeError, needs: str = "") -> KeyRefused:
     if needs and isinstance(error, stripe.PermissionError):
-        return NotPermitted(f"the Stripe key lacks a permission: {needs}.")
+        return NotPermitted(f"the Stripe key (BILLING_STRIPE_SECRET_KEY) lacks a permission: {needs}.")
     return KeyRefused(
         f"Stripe refused the key ({error.http_status}). Check BILLING_STRIPE_SECRET_KEY (or STRIPE_SECRET_KEY); "
         "docs/howto/security.md says what a restricted key needs."
@@ -245,7 +254,8 @@ def _unavailable(error: Exception) -> RemoteError:
 
 
 def _meter_of(meter: Any) -> dict[str, Any]:
-    return {
+    """Raises TypeError, or AttributeError, for what is no meter."""
+    found = {
         "id": meter.id,
         "event_name": meter.event_name,
         "status": meter.status,
@@ -253,6 +263,9 @@ def _meter_of(meter: Any) -> dict[str, Any]:
         "customer_key": meter.customer_mapping.event_payload_key,
         "value_key": meter.value_settings.event_payload_key,
     }
+    if not all(isinstance(value, str) for value in found.values()):
+        raise TypeError("a meter's names are no text")
+    return found
 
 
 def _check_meter(event_name: str, meters: list[dict[str, Any]], meter_id: str | None) -> str:
