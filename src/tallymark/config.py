@@ -29,6 +29,7 @@ from .config_tables import (
     read_mappings,
     read_meters,
     read_projects,
+    shown_value,
 )
 from .config_template import template
 from .settings import SETTINGS, Setting
@@ -251,8 +252,8 @@ class _Layers:
     def _text_in_file(self, setting: Setting) -> str:
         value = self.table.get(setting.key, "")
         if type(value) not in setting.toml_types:
-            shown = setting.shown(str(value))
-            raise ConfigError(f"{setting.key} in {self.file} is {shown!r}, but it must be {_wanted(setting)}")
+            told = f"{setting.key} in {self.file} is {shown_value(value, setting.shown)}"
+            raise ConfigError(f"{told}, but it must be {_wanted(setting)}")
         return str(value).lower() if isinstance(value, bool) else str(value).strip()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from urllib.parse import urlsplit
 
-from tallymark.core.secrets import mask, mask_url
+from tallymark.core.secrets import hide, mask, mask_url
 from tallymark.rating.fields import parse_amount, parse_text
 from tallymark.rating.rate import OWNERS
 
@@ -39,8 +39,8 @@ class Setting:
         return self.variables[0].lower().removeprefix("billing_")
 
     def shown(self, text: str) -> str:
-        """The text as people may see it: secrets and passwords in URLs masked."""
-        return mask(text) if self.secret else mask_url(text)
+        """The text as people may see it: secrets masked, in the wrong setting too, and passwords in URLs."""
+        return mask(text) if self.secret else hide(mask_url(text))
 
 
 # ---- parsers

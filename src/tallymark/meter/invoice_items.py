@@ -33,7 +33,7 @@ def find_item(meter: StripeMeter, customer_id: str, meter_event_id: str) -> str 
 
     def ask() -> str | None:
         found = meter.client.v1.invoice_items.list({"customer": customer_id, "limit": 100})
-        named = (item.id for item in found.auto_paging_iter() if _meter_event_of(item) == meter_event_id)
+        named = (str(item.id) for item in found.auto_paging_iter() if _meter_event_of(item) == meter_event_id)
         return next(named, None)
 
     return meter.patiently(ask, GRANT_INVOICES)
