@@ -212,7 +212,7 @@ def test_any_answer_is_a_value_or_a_named_error(name):
 
 @pytest.mark.parametrize("name", SENDS)
 def test_any_answer_to_a_send_is_an_outcome(name):
-    """Accepted only if Stripe said 2xx; a wait that a clock can wait for; a detail that can be kept."""
+    """Accepted only if Stripe said 2xx, of this meter event; a wait that a clock can wait for; a detail that can be kept."""
 
     @examples(80)
     @given(STATUSES, bodies({"object": "billing.meter_event", "identifier": "tm-one"}), RETRY_AFTER)
@@ -222,8 +222,24 @@ def test_any_answer_to_a_send_is_an_outcome(name):
         except TallymarkError:
             assert status in (401, 403)
             return
-        assert outcome.answer is not Answer.ACCEPTED or 200 <= status < 300
+        assert outcome.answer is not Answer.ACCEPTED or (200 <= status < 300 and "tm-one" in body)
         assert outcome.retry_after_seconds is None or 0 <= outcome.retry_after_seconds <= 60
         outcome.detail.encode()
 
     any_answer()
+
+
+@pytest.mark.parametrize("body", ["{}", "null", "[]", '{"identifier":"tm-other"}', '{"object":"billing.meter_event"}'])
+@pytest.mark.parametrize("name", SENDS)
+def test_a_200_that_is_not_about_the_meter_event_is_no_acceptance(name, body):
+    """A portal or a proxy says 200 to everything; it is asked again, under the identifier that Stripe counts once."""
+    assert SENDS[name](meter_on(Wire(200, body, None))).answer is Answer.UNKNOWN
+
+
+def test_a_200_about_the_meter_event_is_acceptance():
+    """As Stripe says it of each of the two."""
+    sent = json.dumps({"object": "billing.meter_event", "identifier": "tm-one"})
+    taken = json.dumps({"object": "billing.meter_event_adjustment", "cancel": {"identifier": "tm-one"}})
+
+    assert SENDS["send"](meter_on(Wire(200, sent, None))).answer is Answer.ACCEPTED
+    assert SENDS["take back"](meter_on(Wire(200, taken, None))).answer is Answer.ACCEPTED
