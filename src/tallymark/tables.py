@@ -50,7 +50,9 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         with writing(path):
             partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        # What could not be made, because its name is too long, cannot be taken away either.
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import ingested
-from fuzzing import HOSTILE, HOSTILE_PATHS, TIMES, environment, examples, run
+from fuzzing import HOSTILE, HOSTILE_PATHS, PATHS, TIMES, environment, examples, run
 from tallymark.cli import cli
 from tallymark.clock import SystemClock
 from tallymark.commands.common import Moment
@@ -124,6 +124,40 @@ def test_every_odd_time_is_taken_or_refused(world, name, option, moment):
 
     assert said.status in (0, 1, 2), said
     assert "Error" not in said.err.replace("Error: Invalid value for", "")
+
+
+NAMES = [*PATHS, "", " ", "-", "\n", "x" * 250, "x" * 400, "x/" * 5000, "☃"]
+FILES = [
+    (name, parameter)
+    for name, command in COMMANDS.items()
+    for parameter in command.params
+    if isinstance(parameter.type, click.Path) and name not in LONG
+]
+NEEDED = {
+    "usage": ["--format", "csv"],
+    "ledger export": ["--to", "made"],
+    "rates simulate": ["--card", "card.toml"],
+}
+
+
+@pytest.mark.parametrize("path", NAMES, ids=range(len(NAMES)))
+@pytest.mark.parametrize(("name", "parameter"), FILES, ids=lambda value: str(getattr(value, "name", value)))
+def test_every_odd_name_of_a_file_is_taken_or_refused(world, name, parameter, path):
+    """Devices, folders, names that are too long: a sentence, and what is there stays what it is."""
+    words = words_of_file(name, parameter, path)
+    said = run(*name.split(), *words)
+
+    assert said.status in (0, 1, 2, 4), said
+    assert "Error" not in said.err.replace("Error: ", "")
+    assert Path("/dev/null").is_char_device()
+
+
+def words_of_file(name, parameter, path):
+    """A command line with this file, and with what the command needs besides."""
+    if isinstance(parameter, click.Argument):
+        return ["--", path]
+    needed = [] if parameter.opts[0] in NEEDED.get(name, []) else NEEDED.get(name, [])
+    return [*needed, parameter.opts[0], path]
 
 
 @pytest.mark.parametrize("name", LONG)

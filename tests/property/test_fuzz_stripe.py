@@ -212,7 +212,7 @@ def test_any_answer_is_a_value_or_a_named_error(name):
 
 @pytest.mark.parametrize("name", SENDS)
 def test_any_answer_to_a_send_is_an_outcome(name):
-    """Accepted only if Stripe said 2xx, of this meter event; a wait that a clock can wait for; a detail that can be kept."""
+    """Accepted only if Stripe said 2xx of this meter event; a wait that a clock can wait for; a detail to be kept."""
 
     @examples(80)
     @given(STATUSES, bodies({"object": "billing.meter_event", "identifier": "tm-one"}), RETRY_AFTER)
