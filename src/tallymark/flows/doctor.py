@@ -21,6 +21,7 @@ from ..meter.subscriptions import may_read
 from ..remote.langfuse import LangfuseClient
 from ..source.probe import choose, probe, server_version
 from .clocks import clock_problem
+from .exposure import exposed
 from .stations import open_client, open_meter, source_key_of
 
 CLOCK_SKEW_SECONDS_MAX = 60
@@ -59,6 +60,7 @@ def doctor(config: Config, clock: Clock | None = None) -> list[Finding]:
         findings += _langfuse(config, project, clock)
     findings += _stripe(config, clock)
     findings += _attempt("ledger", lambda: _ledger(config, clock))
+    findings += [Finding("security", "warning", told) for told in exposed(config)]
     return findings
 
 
