@@ -5,6 +5,7 @@ The real SDK reads each answer; only the transport below it is ours.
 
 import copy
 import json
+import re
 from decimal import Decimal
 
 import pytest
@@ -97,6 +98,7 @@ REPORT = {
 }
 INVOICE_ITEM = {"id": "ii_1", "object": "invoiceitem", "metadata": {"tallymark_meter_event": "tm-one"}}
 ERROR = {"error": {"type": "invalid_request_error", "message": "no", "code": "resource_missing", "param": "customer"}}
+BILLED = re.compile("tm-one|billing.meter_event_adjustment")
 STATUSES = st.sampled_from([200, 200, 200, 201, 204, 302, 400, 401, 403, 404, 409, 418, 429, 500, 503])
 RETRY_AFTER = st.sampled_from([None, "0", "-5", "nan", "inf", "soon", "1e999"])
 
@@ -180,6 +182,10 @@ READS = {
     ),
 }
 SENDS = {"send": lambda meter: meter.send(CLAIM), "take back": lambda meter: meter.take_back(CANCEL)}
+SENT_LIKE = {
+    "send": {"object": "billing.meter_event", "identifier": "tm-one"},
+    "take back": {"object": "billing.meter_event_adjustment", "cancel": {"identifier": "tm-one"}},
+}
 
 
 def bodies(like):
@@ -215,14 +221,14 @@ def test_any_answer_to_a_send_is_an_outcome(name):
     """Accepted only if Stripe said 2xx of this meter event; a wait that a clock can wait for; a detail to be kept."""
 
     @examples(80)
-    @given(STATUSES, bodies({"object": "billing.meter_event", "identifier": "tm-one"}), RETRY_AFTER)
+    @given(STATUSES, bodies(SENT_LIKE[name]), RETRY_AFTER)
     def any_answer(status, body, retry_after):
         try:
             outcome = SENDS[name](meter_on(Wire(status, body, retry_after)))
         except TallymarkError:
             assert status in (401, 403)
             return
-        assert outcome.answer is not Answer.ACCEPTED or (200 <= status < 300 and "tm-one" in body)
+        assert outcome.answer is not Answer.ACCEPTED or (200 <= status < 300 and BILLED.search(body))
         assert outcome.retry_after_seconds is None or 0 <= outcome.retry_after_seconds <= 60
         outcome.detail.encode()
 
@@ -243,3 +249,5 @@ def test_a_200_about_the_meter_event_is_acceptance():
 
     assert SENDS["send"](meter_on(Wire(200, sent, None))).answer is Answer.ACCEPTED
     assert SENDS["take back"](meter_on(Wire(200, taken, None))).answer is Answer.ACCEPTED
+    unnamed = json.dumps({"object": "billing.meter_event_adjustment", "cancel": None})
+    assert SENDS["take back"](meter_on(Wire(200, unnamed, None))).answer is Answer.ACCEPTED

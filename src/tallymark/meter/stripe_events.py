@@ -121,7 +121,7 @@ class StripeMeter:
             raise _key_refused(error, GRANT_METER_EVENTS) from error
         except _SDK_ERRORS as error:
             return outcome_of(error, identifier)
-        if _identifier_in(answer) != identifier:
+        if not _is_about(answer, identifier):
             # What a proxy or a portal answers in Stripe's place; asked again, Stripe counts an identifier once.
             return MeterOutcome(Answer.UNKNOWN, "the answer is not about this meter event")
         return MeterOutcome(Answer.ACCEPTED, "taken")
@@ -220,9 +220,14 @@ def outcome_of(error: Exception, identifier: str) -> MeterOutcome:
     return MeterOutcome(Answer.UNKNOWN, detail)
 
 
-def _identifier_in(answer: Any) -> object:
-    """Which meter event an answer speaks of: itself, or the one that was taken back."""
-    return getattr(answer, "identifier", None) or getattr(getattr(answer, "cancel", None), "identifier", None)
+def _is_about(answer: Any, identifier: str) -> bool:
+    """Whether an answer speaks of the meter event that was asked about: as itself, or as the one that was taken back.
+
+    Of one that was taken back Stripe need not name the identifier (its OpenAPI: `cancel` may be null).
+    """
+    if getattr(answer, "object", None) == "billing.meter_event_adjustment":
+        return getattr(getattr(answer, "cancel", None), "identifier", identifier) == identifier
+    return bool(getattr(answer, "identifier", None) == identifier)
 
 
 def _said(error: Exception) -> str:
