@@ -1,5 +1,5 @@
 # What people and .ci/run call. Every target sets itself up; nothing but Python 3.11 or later and make is needed.
-.PHONY: demo test check format bench bench-full clean help
+.PHONY: demo test check format bench bench-full fuzz audit clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -25,6 +25,12 @@ bench: .setup  ## measure, as ratios in one run
 
 bench-full: .setup  ## measure at 400,000 traces too
 	.venv/bin/python -m bench --full
+
+fuzz: .setup  ## try many more odd answers, files, settings and command lines: make fuzz FACTOR=100
+	FUZZ_FACTOR=$(or $(FACTOR),20) .venv/bin/python -m pytest -n auto tests/property -k fuzz
+
+audit:  ## look up all pinned packages among the known vulnerabilities; needs a network
+	scripts/audit
 
 clean:  ## remove what setup and tools made
 	rm -rf .venv .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
