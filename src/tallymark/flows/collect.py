@@ -19,7 +19,7 @@ from ..source.rows import Page
 from ..source.traces import IdStream, TracesSource
 from .decide import Decider
 from .progress import Progress
-from .read_ahead import ReadAhead, batches
+from .read_ahead import ahead, batches
 
 log = logging.getLogger("tallymark")
 BATCH_PAGES = 32
@@ -105,7 +105,7 @@ def collect(
 ) -> None:
     """Read a range, decide every trace in it, and record each batch in one transaction with its coverage."""
     scored = source.scored(span.from_us, span.to_us, span.future_us)
-    pages = ReadAhead(source.read(span.from_us, span.to_us, decider.only_pending, span.future_us))
+    pages = ahead(source.read(span.from_us, span.to_us, decider.only_pending, span.future_us))
     for batch in batches(pages, BATCH_PAGES):
         collected.rows += sum(page.rows for page in batch)
         traces = distinct(trace for page in batch for trace in page.traces if span.settles(trace))

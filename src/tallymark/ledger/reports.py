@@ -101,12 +101,17 @@ def received(ledger: Ledger, limit: int) -> list[Notification]:
 
 
 class _Named(NamedTuple):
-    """A sample, and its meter event if it is one of this ledger."""
+    """A sample, and its meter event if it is one of this ledger.
+
+    `is_clear`: which send of that identifier it speaks of. Where doubt was settled and the same identifier sent again,
+    the report may be on the send before: then it is a suspicion only, and the sums decide.
+    """
 
     code: str
     identifier: str
     message: str
     event: Any
+    is_clear: bool
 
 
 def apply_report(ledger: Ledger, report: ErrorReport, now_us: int) -> int:
@@ -120,6 +125,7 @@ def apply_report(ledger: Ledger, report: ErrorReport, now_us: int) -> int:
         known = db.row("notification", notification_id=report.notification_id)
         if known["state"] != RECEIVED or any(one.event and one.event["state"] == State.SENDING for one in named):
             return 0
+        named = [one for one in named if one.is_clear]
         told = {error.code: sum(one.code == error.code for one in named) for error in report.errors}
         _put_report_txn(db, Stored(report, told), sum(one.event is not None for one in named))
         return sum(_take_named_txn(db, report, one, now_us) for one in named)
@@ -132,7 +138,10 @@ def _named_txn(db: Database, report: ErrorReport) -> list[_Named]:
         for sample in error.samples:
             meter_event_id, issue = issue_of(sample.identifier)
             event = db.row("meter_event", meter_event_id=meter_event_id)
-            named[error.code, meter_event_id, issue] = _Named(error.code, sample.identifier, sample.message, event)
+            again = db.row("sent_since_settled", meter_event_id=meter_event_id)["times"]
+            named[error.code, meter_event_id, issue] = _Named(
+                error.code, sample.identifier, sample.message, event, is_clear=not again
+            )
     return list(named.values())
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from .. import machine
 from ..core.clock import SECOND_US, Clock, wait_seconds
 from ..core.secrets import told
 from ..core.states import Answer, CancelClaim, Claim, MeterOutcome
@@ -79,7 +80,7 @@ class StripeMeter:
         self.client = stripe.StripeClient(
             secret_key,
             base_addresses={"api": api_base} if api_base else {},
-            http_client=stripe.RequestsClient(timeout=TIMEOUT_SECONDS),
+            http_client=machine.current().stripe_connections(TIMEOUT_SECONDS),
             max_network_retries=0,
         )
 

@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import msgspec
 import urllib3
 
+from .. import machine
 from ..core.clock import SECOND_US, Clock, wait_seconds
 from ..core.secrets import told
 from ..errors import Garbled, KeyRefused, NotFound, Refused, RemoteError, TooMuch, Unavailable, Unreachable, WrongMode
@@ -90,7 +91,7 @@ class LangfuseClient:
         # Reading ahead and looking up share a client.
         self._lock = threading.Lock()
         self._jitter = random.Random(0)  # noqa: S311 - spreads retries, keeps no secret
-        self._pool = urllib3.PoolManager(
+        self._pool = machine.current().langfuse_connections(
             maxsize=4,
             retries=False,
             timeout=TIMEOUT,
