@@ -9,7 +9,8 @@ import pytest
 from ledger_lines import NOW_US, RUN, bill, gather_all
 from tallymark.errors import ConfigError, LedgerFull, LedgerLocked, LedgerNewer, LedgerUnusable
 from tallymark.ledger import open_ledger, sqlite
-from tallymark.ledger.ledger import Ledger, dry_copy
+from tallymark.ledger.ledger import Ledger
+from tallymark.ledger.opening import dry_copy
 from tallymark.ledger.sqlite import MIGRATIONS, SqliteDatabase
 
 

@@ -17,6 +17,7 @@ import msgspec
 import urllib3
 
 from ..core.clock import SECOND_US, Clock
+from ..core.text import clean_json
 from ..errors import Garbled, KeyRefused, NotFound, Refused, RemoteError, TooMuch, Unavailable, Unreachable, WrongMode
 from ..failpoints import Side, Step, reach
 
@@ -146,7 +147,7 @@ class LangfuseClient:
         if response.status not in (200, 201, 202, 207):
             raise self._error_of(method, url, response.status, response.headers, response.data)
         try:
-            return decode(response.data)
+            return decode(clean_json(response.data))
         except msgspec.MsgspecError as error:
             raise Garbled(
                 f"{self.base_url} answered {method} {_path_of(url)} with something that is not Langfuse's JSON "
