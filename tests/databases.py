@@ -7,13 +7,20 @@ from decimal import Decimal
 from functools import partial
 from itertools import count
 from pathlib import Path
+from unittest import mock
 
 import psycopg
+from psycopg.rows import dict_row
 
-from postgres_server import server
+from postgres_server import as_superuser, server
+from tallymark.ledger import sqlite
+from tallymark.ledger.opening import open_database
 
 SQLITE, POSTGRES = "sqlite", "postgres"
 DATABASES = (SQLITE, POSTGRES)
+# What a database says to an edit that a trigger, or a unique key, refuses.
+REFUSED = (sqlite3.IntegrityError, psycopg.Error)
+NESTED = (sqlite3.OperationalError, RuntimeError)
 
 
 @contextlib.contextmanager
@@ -60,13 +67,77 @@ def ask(url, question, *values):
         return [tuple(map(_integer, row)) for row in cursor.fetchall()] if cursor.description else []
 
 
+def run_script(url, script):
+    """Run statements, with a ledger's own rights."""
+    if is_file(url):
+        with contextlib.closing(sqlite3.connect(path_of(url))) as database:
+            database.executescript(script)
+    else:
+        with psycopg.connect(url) as database:
+            database.execute(script)
+
+
 def _integer(value):
     """A sum of integers, which PostgreSQL gives as a Decimal."""
     return int(value) if isinstance(value, Decimal) else value
 
 
+def tables_of(url):
+    """The tables of a ledger."""
+    if is_file(url):
+        question = "select name from sqlite_master where type = 'table' order by 1"
+    else:
+        question = "select tablename from pg_tables where schemaname = current_schema() order by 1"
+    return [name for (name,) in ask(url, question)]
+
+
+def everything(url):
+    """Everything that a second connection can read, by table."""
+    return {table: ask(url, f"select * from {table} order by 1, 2") for table in tables_of(url)}
+
+
+@contextlib.contextmanager
+def impatient(url):
+    """A database of its own on a ledger, that waits for no other."""
+    with mock.patch.object(sqlite, "BUSY_TIMEOUT_SECONDS", 0):
+        database = open_database(url)
+    if not is_file(url):
+        database._connection.execute("set lock_timeout = '1ms'")
+    with contextlib.closing(database):
+        yield database
+
+
+@contextlib.contextmanager
+def without_triggers(url):
+    """A function that runs statements on a ledger which no trigger stops, and gives their rows by column name."""
+    with _editor_of_file(url) if is_file(url) else _editor_on_server(url) as edit:
+        yield edit
+
+
+@contextlib.contextmanager
+def _editor_of_file(url):
+    with contextlib.closing(sqlite3.connect(path_of(url), isolation_level=None)) as database:
+        database.row_factory = sqlite3.Row
+        triggers = database.execute("select name, sql from sqlite_master where type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            database.execute(f"drop trigger {name}")
+        yield lambda statement, *values: database.execute(statement, values).fetchall()
+        for _, sql in triggers:
+            database.execute(sql)
+
+
+@contextlib.contextmanager
+def _editor_on_server(url):
+    with psycopg.connect(as_superuser(url), row_factory=dict_row) as database:
+        database.execute("set session_replication_role = replica")
+
+        def edit(statement, *values):
+            cursor = database.execute(statement.replace("?", "%s") if values else statement, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+        yield edit
+
+
 def has_table(url, name):
     """Whether a ledger is there, with a table."""
-    if is_file(url):
-        return path_of(url).exists() and bool(ask(url, "select 1 from sqlite_master where name = ?", name))
-    return bool(ask(url, "select 1 from pg_tables where schemaname = current_schema() and tablename = ?", name))
+    return (not is_file(url) or path_of(url).exists()) and name in tables_of(url)

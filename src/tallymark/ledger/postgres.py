@@ -196,6 +196,9 @@ class PostgresDatabase(Database):
 
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Iterator[None]:
+        if self._connection.info.transaction_status not in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN):
+            # The server would only warn, and the end of the inner one would be that of the outer one.
+            raise RuntimeError("cannot start a transaction within a transaction")
         try:
             with self._errors():
                 self._connection.execute(begin)

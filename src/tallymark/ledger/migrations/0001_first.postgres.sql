@@ -277,7 +277,7 @@ create index notification_open on notification (state) where state <> 'applied';
 
 create function refuse_edit() returns trigger language plpgsql as $$
 begin
-    raise exception '% is append-only: a line is never edited or deleted', tg_table_name;
+    raise exception '%', tg_argv[0];
 end
 $$;
 
@@ -290,10 +290,14 @@ when (old.meter_event_id is not null
          (new.entry_id, new.project_id, new.trace_id, new.meter, new.sequence, new.kind, new.customer_id, new.amount_micros,
           new.timestamp_us, new.bucket_start_us, new.bucket_end_us, new.bucket_key, new.card_digest, new.components,
           new.run_id, new.created_at_us, new.decision_id, new.digest))
-execute function refuse_edit();
+execute function refuse_edit('an entry is never edited');
 
-create trigger entry_is_never_deleted before delete on entry for each row execute function refuse_edit();
-create trigger entry_is_never_emptied before truncate on entry execute function refuse_edit();
-create trigger decision_is_never_edited before update on decision for each row execute function refuse_edit();
-create trigger decision_is_never_deleted before delete on decision for each row execute function refuse_edit();
-create trigger decision_is_never_emptied before truncate on decision execute function refuse_edit();
+create trigger entry_is_never_deleted before delete on entry for each row
+execute function refuse_edit('an entry is never deleted');
+create trigger entry_is_never_emptied before truncate on entry execute function refuse_edit('an entry is never deleted');
+create trigger decision_is_never_edited before update on decision for each row
+execute function refuse_edit('a decision is never edited');
+create trigger decision_is_never_deleted before delete on decision for each row
+execute function refuse_edit('a decision is never deleted');
+create trigger decision_is_never_emptied before truncate on decision
+execute function refuse_edit('a decision is never deleted');
