@@ -25,7 +25,7 @@ ROLE, PASSWORD = "tallymark", "p@ss:w/rd%#"
 WAIT_SECONDS_MAX = 30
 # The tests kill clients, never the server's machine; what it writes need not outlast a power cut.
 QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=60", "listen_addresses=")
-# Becomes an ordinary user if it is root, which the server refuses to be, and ends when its parent does, however that ends.
+# Becomes an ordinary user if it is root, which the server refuses to be, and ends when its parent does, in any way.
 BECOME = """
 import ctypes, os, signal, sys
 user, parent, *command = sys.argv[1:]

@@ -54,7 +54,7 @@ def test_the_unique_key_refuses_a_second_charge(ledger, look, monkeypatch):
     monkeypatch.setattr(ledger._db, "rows", lambda of, /, **v: [] if of == "billed_by_meter" else stale(of, **v))
 
     with pytest.raises(
-        (sqlite3.IntegrityError, LedgerUnusable), match="UNIQUE constraint failed: entry|UniqueViolation"
+        (sqlite3.IntegrityError, LedgerUnusable), match=r"UNIQUE constraint failed: entry|UniqueViolation"
     ):
         bill(ledger, "t1")
 

@@ -104,7 +104,6 @@ TAMPERED = {
     "a decision's amount": ("update decision set amount_micros = 1 where decision_id = 2", "decisions",
                             "decision 2", "its amount is 0.000001, and its entries take 3.100000 back"),
     "a rate card": ("update rate_card set body = 'other'", "rate cards", "rate card card", "its digest is other"),
-    "a table": ("create table t (a bigint)", "schema", "the schema", "none that"),
     "an index": ("drop index meter_event_in_flight", "schema", "the schema", "index meter_event_in_flight is missing"),
 }  # fmt: skip
 
@@ -189,6 +188,13 @@ def test_a_trigger_that_was_added_is_told(used, ledger_url, database):
     run_script(ledger_url, script[database])
 
     assert "the trigger t is none that" in rows_of(verified(used), "schema")["the schema"]
+
+
+def test_a_table_that_was_added_is_told(used, ledger_url):
+    """A ledger shares its place with nothing else."""
+    run_script(ledger_url, "create table t (a bigint)")
+
+    assert rows_of(verified(used), "schema") == {"the schema": "the table t is none that tallymark makes"}
 
 
 @pytest.mark.databases("postgres")

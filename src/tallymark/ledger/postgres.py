@@ -1,4 +1,4 @@
-"""PostgreSQL under the ledger: opening, one writer at a time, migrations, and its errors in our words (docs/adr/0032)."""
+"""PostgreSQL under the ledger: opening, one writer at a time, migrations, its errors in our words (docs/adr/0032)."""
 
 from __future__ import annotations
 
@@ -35,10 +35,8 @@ MIGRATIONS = ("0001_first",)
 BUSY_TIMEOUT_SECONDS = 30
 CONNECT_TIMEOUT_SECONDS = 10
 ROWS_AT_ONCE = 1000
-# Class of the advisory lock, "tall" in ASCII; its object is the schema, so that two ledgers in a database do not wait for
-# each other.
+# The class of the advisory lock, "tall" in ASCII. Its object is the schema: two ledgers in a database wait not for each other.
 _LOCK = 0x74616C6C
-_SCHEMA = "(select oid from pg_namespace where nspname = current_schema())"
 # A process that stands still, or a machine that is gone, must not hold the ledger for longer.
 _SESSION = f"""
 set lock_timeout = '{BUSY_TIMEOUT_SECONDS}s';
@@ -47,30 +45,10 @@ set tcp_keepalives_idle = 30;
 set tcp_keepalives_interval = 10;
 set tcp_keepalives_count = 3;
 """
-_BEGIN = f"begin isolation level read committed; select pg_advisory_xact_lock({_LOCK}, ({_SCHEMA})::int)"
-_TABLES = f"""
-select c.relname as name from pg_class as c
- where c.relnamespace = {_SCHEMA} and c.relkind = 'r' and c.relname <> 'schema_version'
- order by c.relname collate "C"
-"""
-_COLUMNS = f"""
-select a.attname as name from pg_attribute as a join pg_class as c on c.oid = a.attrelid
- where c.relnamespace = {_SCHEMA} and c.relname = $1 and c.relkind = 'r' and a.attnum > 0 and not a.attisdropped
- order by a.attnum
-"""
-_MADE = f"""
-select 'table' as kind, c.relname as name, '' as does from pg_class as c where c.relnamespace = {_SCHEMA} and c.relkind = 'r'
-union all
-select 'index', i.relname, '' from pg_class as i join pg_index as x on x.indexrelid = i.oid
- where i.relnamespace = {_SCHEMA} and not exists (select 1 from pg_constraint as k where k.conindid = i.oid)
-union all
-select 'trigger', t.tgname, case when t.tgenabled = 'O' then p.proname else 'disabled' end
-  from pg_trigger as t join pg_class as c on c.oid = t.tgrelid join pg_proc as p on p.oid = t.tgfoid
- where c.relnamespace = {_SCHEMA} and not t.tgisinternal
-union all
-select 'function', p.proname, p.prosrc from pg_proc as p where p.pronamespace = {_SCHEMA} and p.proname = 'refuse_edit'
- order by 1, 2
-"""
+_BEGIN = (
+    "begin isolation level read committed; "
+    f"select pg_advisory_xact_lock({_LOCK}, oid::int) from pg_namespace where nspname = current_schema()"
+)
 _CREATES = re.compile(
     r"^create (?:unique )?(table|index|trigger|function) (\w+)(?:[^;$]*?execute function (\w+)|[^;$]*?\$\$(.*?)\$\$)?",
     re.DOTALL | re.MULTILINE,
@@ -226,7 +204,7 @@ class PostgresDatabase(Database):
         return self._stream(numbered(name, self.dialect), self._bound(name, values), dict_row)
 
     def _stream(self, sql: str, values: tuple[Any, ...], rows: Any) -> Iterator[Any]:
-        """Rows from a cursor on the server. Outside a transaction it holds them itself, as others may write meanwhile."""
+        """Rows from a cursor on the server, which outside a transaction keeps them there: others may write meanwhile."""
         alone = self._connection.info.transaction_status == TransactionStatus.IDLE
         cursor = self._connection.cursor(f"rows_{next(self._cursors)}", row_factory=rows, withhold=alone)
         try:
@@ -254,11 +232,11 @@ class PostgresDatabase(Database):
 
     def tables(self) -> list[str]:
         """As Database.tables."""
-        return [row["name"] for row in self._run(_TABLES, ())]
+        return [row["name"] for row in self.rows("catalog_tables")]
 
     def columns_of(self, table: str) -> list[str]:
         """As Database.columns_of."""
-        return [row["name"] for row in self._run(_COLUMNS, (table,))]
+        return [row["name"] for row in self.rows("catalog_columns", table_name=table)]
 
     def stream_table(self, table: str) -> Iterator[tuple[Any, ...]]:
         """As Database.stream_table."""
@@ -267,17 +245,17 @@ class PostgresDatabase(Database):
 
     def insert_rows(self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
         """As Database.insert_rows."""
-        with self._errors(), self._connection.cursor() as cursor:
-            with cursor.copy(f"copy {table} ({', '.join(columns)}) from stdin") as copy:
-                for row in rows:
-                    copy.write_row(row)
+        names = ", ".join(columns)
+        with self._errors(), self._connection.cursor().copy(f"copy {table} ({names}) from stdin") as copy:
+            for row in rows:
+                copy.write_row(row)
 
     # --- the schema
 
     def changes_of_schema(self) -> list[str]:
         """As Database.changes_of_schema."""
         ours = _made_by_migrations()
-        theirs = {f"the {row['kind']} {row['name']}": row["does"] for row in self._run(_MADE, ())}
+        theirs = {f"the {row['kind']} {row['name']}": row["does"] for row in self.rows("catalog_made")}
         wrong = [f"{what} is missing or was changed" for what, does in ours.items() if theirs.get(what) != does]
         return wrong + [f"{what} is none that tallymark makes" for what in theirs if what not in ours]
 
@@ -305,7 +283,7 @@ class PostgresDatabase(Database):
 
     def _require_empty(self) -> None:
         """Raise LedgerUnusable unless a ledger can be made here."""
-        place = self._run("select current_schema() as schema, current_setting('server_encoding') as encoding", ())[0]
+        place = self.row("catalog_place")
         if place["schema"] is None:
             raise LedgerUnusable(
                 f"the role of {self.name} has no schema to keep a ledger in; make one that it owns, or grant it usage "
@@ -313,13 +291,13 @@ class PostgresDatabase(Database):
             )
         if place["encoding"] != "UTF8":
             raise LedgerUnusable(
-                f"the database {self.name} is in the encoding {place['encoding']} and a ledger needs UTF8; make one with "
-                "`create database … encoding 'UTF8' template template0`."
+                f"the database {self.name} has the encoding {place['encoding']}, and a ledger needs UTF8; make one "
+                "with `create database … encoding 'UTF8' template template0`."
             )
         if self.tables():
             raise LedgerUnusable(
-                f"the schema {place['schema']} of {self.name} holds tables of something else; set BILLING_LEDGER_URL to a "
-                "database of its own, or to a schema of its own with ?options=-csearch_path%3DSCHEMA."
+                f"the schema {place['schema']} of {self.name} holds tables of something else; set BILLING_LEDGER_URL "
+                "to a database of its own, or to a schema of its own with ?options=-csearch_path%3DSCHEMA."
             )
 
     def require_current(self) -> None:
