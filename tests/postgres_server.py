@@ -117,7 +117,7 @@ class Server:
 
     def execute(self, question, *values):
         """Ask as the superuser."""
-        return self._admin.execute(question, values)
+        return self._admin.execute(question, values or None)
 
     def stop(self):
         """End the server, and leave nothing behind."""

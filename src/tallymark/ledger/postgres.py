@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg import errors as pg
@@ -35,8 +35,6 @@ MIGRATIONS = ("0001_first",)
 BUSY_TIMEOUT_SECONDS = 30
 CONNECT_TIMEOUT_SECONDS = 10
 ROWS_AT_ONCE = 1000
-# The class of the advisory lock, "tall" in ASCII. Its object is the schema: two ledgers in a database wait not for each other.
-_LOCK = 0x74616C6C
 # A process that stands still, or a machine that is gone, must not hold the ledger for longer.
 _SESSION = f"""
 set lock_timeout = '{BUSY_TIMEOUT_SECONDS}s';
@@ -45,9 +43,10 @@ set tcp_keepalives_idle = 30;
 set tcp_keepalives_interval = 10;
 set tcp_keepalives_count = 3;
 """
+# The lock's class is "tall" in ASCII, and its object the schema, so that two ledgers in a database do not meet.
 _BEGIN = (
     "begin isolation level read committed; "
-    f"select pg_advisory_xact_lock({_LOCK}, oid::int) from pg_namespace where nspname = current_schema()"
+    "select pg_advisory_xact_lock(1952541804, oid::int) from pg_namespace where nspname = current_schema()"
 )
 _CREATES = re.compile(
     r"^create (?:unique )?(table|index|trigger|function) (\w+)(?:[^;$]*?execute function (\w+)|[^;$]*?\$\$(.*?)\$\$)?",
@@ -204,7 +203,7 @@ class PostgresDatabase(Database):
         return self._stream(numbered(name, self.dialect), self._bound(name, values), dict_row)
 
     def _stream(self, sql: str, values: tuple[Any, ...], rows: Any) -> Iterator[Any]:
-        """Rows from a cursor on the server, which outside a transaction keeps them there: others may write meanwhile."""
+        """Rows from a cursor on the server; outside a transaction it keeps them itself, for others may write meanwhile."""
         alone = self._connection.info.transaction_status == TransactionStatus.IDLE
         cursor = self._connection.cursor(f"rows_{next(self._cursors)}", row_factory=rows, withhold=alone)
         try:
@@ -228,7 +227,7 @@ class PostgresDatabase(Database):
     def _change_each(self, sql: str, rows: Sequence[NamedRow]) -> None:
         if rows:
             with self._errors(), self._connection.cursor() as cursor:
-                cursor.executemany(sql, rows)
+                cursor.executemany(sql, cast(Sequence[tuple[Any, ...]], rows))
 
     def tables(self) -> list[str]:
         """As Database.tables."""
