@@ -203,7 +203,7 @@ class PostgresDatabase(Database):
         return self._stream(numbered(name, self.dialect), self._bound(name, values), dict_row)
 
     def _stream(self, sql: str, values: tuple[Any, ...], rows: Any) -> Iterator[Any]:
-        """Rows from a cursor on the server; outside a transaction it keeps them itself, for others may write meanwhile."""
+        """Rows from a cursor on the server; outside a transaction it keeps them, as others may write meanwhile."""
         alone = self._connection.info.transaction_status == TransactionStatus.IDLE
         cursor = self._connection.cursor(f"rows_{next(self._cursors)}", row_factory=rows, withhold=alone)
         try:
