@@ -28,6 +28,8 @@ PROCESSES, SEED = 4, 20261130
 TRACES, TRACES_PER_SECOND = 400, 40
 PROCESSING_SECONDS = 0.05
 POLL_SECONDS = 0.02
+# How long a process is looked for that is sending at this moment.
+FIND_SECONDS = 0.8
 # Each trace is a meter event of its own; a killed process's last call is waited for, as it is outside of tests.
 SETTINGS = {"BILLING_METER_BUCKET": "trace"}
 CONSTANTS = {"tallymark.ledger.sending.LAST_CALL_SECONDS": LAST_CALL_SECONDS}
@@ -57,14 +59,30 @@ class Crowd:
         while len(self.children) < PROCESSES:
             self.children.append(CrashChild(self.world, FULL_SYNC, constants=CONSTANTS, **SETTINGS))
 
-    def kill_one(self, chance):
-        """Kill a process that is running."""
-        child = chance.choice([child for child in self.children if child.is_running()] or self.children)
-        claimed = f"%|{child.process_id}|%"
+    def kill_one(self, chance, *, sending):
+        """Kill a process that is running; one that is sending, if there is one soon."""
+        running = [child for child in self.children if child.is_running()] or self.children
+        child = (self._sending() if sending else None) or chance.choice(running)
         child.kill()
         self._end(child)
-        question = "select 1 from meter_event where state = 'sending' and claimed_by like ?"
-        self.in_the_middle += self.world.has_ledger() and bool(self.world.ask(question, claimed))
+        self.in_the_middle += child.process_id in self._senders()
+
+    def _sending(self):
+        give_up_at = time.monotonic() + FIND_SECONDS
+        while time.monotonic() < give_up_at:
+            senders = self._senders()
+            for child in self.children:
+                if child.process_id in senders and child.is_running():
+                    return child
+            time.sleep(POLL_SECONDS)
+        return None
+
+    def _senders(self):
+        """The ids of processes that hold claims."""
+        if not self.world.has_ledger():
+            return set()
+        names = self.world.ask("select distinct claimed_by from meter_event where state = 'sending'")
+        return {int(name.split("|")[1]) for (name,) in names}
 
     def end(self):
         """Let all of them come to their ends."""
@@ -86,7 +104,7 @@ def disturb(crowd):
             crowd.fill_up()
             time.sleep(POLL_SECONDS)
         crowd.write(TRACES_PER_SECOND)
-        crowd.kill_one(chance)
+        crowd.kill_one(chance, sending=second % 2 == 0)
 
 
 def test_four_processes_of_which_one_is_killed_every_second_bill_once(tmp_path, capsys):
