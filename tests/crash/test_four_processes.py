@@ -1,7 +1,7 @@
 """Four processes on one PostgreSQL ledger, one of them killed every second and started again (issue 4, acceptance 5).
 
-Stripe's tally must be exact in the end, and no customer may ever have had two calls in flight. `make four-processes` runs
-it for a minute; FOUR_PROCESSES_SECONDS says for how long.
+Stripe's tally must be exact in the end, and no customer may ever have had two calls in flight. `make four-processes`
+runs it for a minute; FOUR_PROCESSES_SECONDS says for how long.
 """
 
 import os
@@ -18,8 +18,8 @@ from scenarios import FULL_SYNC, run
 from databases import POSTGRES, fresh_ledgers
 from tallymark.clock import SystemClock
 from tallymark.ledger.sending import LAST_CALL_SECONDS
-from tallymark.sandbox.stripe import SandboxStripe
 from tallymark.sandbox.story import expect, tell
+from tallymark.sandbox.stripe import SandboxStripe
 from worlds import PROJECT, open_world
 
 SECONDS = int(os.environ.get("FOUR_PROCESSES_SECONDS", "10"))
