@@ -17,7 +17,9 @@ CREDIT_MICROS = 1_000_000
 CREDITS_OF_A_TRACE = 500
 
 
-def ingested(trace_id, *, at_us=None, minutes_ago=60, customer="cus_1", cost="0.01", seconds=12, **changes):
+def ingested(
+    trace_id, *, at_us=None, minutes_ago=60, customer="cus_1", cost="0.01", seconds=12, tokens=(100, 20), **changes
+):
     """The bodies of one trace and its one generation; `cost=None` is a generation that nobody priced."""
     start_us = at_us if at_us is not None else NOW_US - minutes_ago * MINUTE_US
     trace = {
@@ -34,7 +36,7 @@ def ingested(trace_id, *, at_us=None, minutes_ago=60, customer="cus_1", cost="0.
         "startTime": format_time(start_us),
         "endTime": format_time(start_us + int(seconds * SECOND_US)),
         "model": "house-model",
-        "usageDetails": {"input": 100, "output": 20},
+        "usageDetails": dict(zip(("input", "output"), tokens, strict=True)),
     }
     if cost is not None:
         generation["costDetails"] = {"total": float(cost)}

@@ -212,12 +212,15 @@ def completion(config_file: Path | None, verbose: bool, quiet: bool, as_json: bo
 @common
 @click.option(
     "--story",
-    type=click.Choice(["billing", "doubt"]),
+    type=click.Choice(["billing", "doubt", "corrections"]),
     default="billing",
     show_default=True,
-    help="billing: bill everything, once. doubt: Stripe takes meter events and never answers.",
+    help="billing: bill everything, once. doubt: Stripe takes meter events and never answers. corrections: late and "
+    "lower costs, deletions, rejections, a closed period.",
 )
-@click.option("--traces", type=click.IntRange(1), help="How many traces it has; 40,000, or 300 for doubt.")
+@click.option(
+    "--traces", type=click.IntRange(1), help="How many traces it has; 40,000, 300 for doubt, 10,000 for corrections."
+)
 @click.option(
     "--generation",
     type=click.Choice(["traces", "observations"]),

@@ -63,6 +63,20 @@ def test_the_story_of_doubt_ends_well(tmp_path):
     assert ended.json["reconcile"]["explained"] is True
 
 
+@pytest.mark.parametrize("generation", ["traces", "observations"])
+def test_the_story_of_corrections_ends_well(tmp_path, generation):
+    """Late and lower costs, deletions, rejections and a closed period: every difference told, to the micro-credit."""
+    arguments = ("demo", "--story", "corrections", "--traces", "1000", "--generation", generation, "--json")
+    ended = tallymark(tmp_path, *arguments)
+
+    assert (ended.status, ended.json["problems"]) == (0, [])
+    before, after = ended.json["reconcile_before"], ended.json["reconcile_after"]
+    assert before["explained"] and after["explained"]
+    told = [{line["cause"] for line in found["causes"]} for found in (before, after)]
+    assert told[0] >= {"held", "marked_elsewhere", "late", "rejected", "carry"}
+    assert told[1] >= {"held", "marked_elsewhere", "moved", "waived", "carry"}
+
+
 def test_a_workload_costs_every_customer_what_the_oracle_says(tmp_path):
     """To the micro-credit; the oracle shares no code with tallymark."""
     ended = tallymark(tmp_path, "demo", "--workload", WORKLOAD, "--json")

@@ -6,7 +6,7 @@ import tallymark
 from builders import CREDIT_MICROS, CREDITS_OF_A_TRACE, NOW_US, PROJECT
 from databases import DATABASES
 from kills import killed_at
-from tallymark.core.clock import DAY_US, MINUTE_US
+from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US
 from tallymark.errors import ConfigError
 from tallymark.failpoints import Side, Step
 from tallymark.flows import held_decisions
@@ -17,6 +17,8 @@ pytestmark = [pytest.mark.databases(*DATABASES), pytest.mark.usefixtures("proved
 ADJUSTMENTS = "POST /v1/billing/meter_event_adjustments"
 CANCEL = {"BILLING_METER_BUCKET": "trace", "BILLING_CORRECTIONS": "cancel"}
 HALF = CREDITS_OF_A_TRACE // 2
+# Compute alone is left of a trace.
+FREE = {"cost": "0", "tokens": (0, 0)}
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def shrink(put, run, settings):
         to = to or settings(**CANCEL)
         put("t1", **changes)
         run(to)
-        put("t1", cost="0", **changes)
+        put("t1", **FREE, **changes)
         return run(to)
 
     return make
@@ -111,7 +113,7 @@ def test_after_a_day_stripe_is_not_asked(put, run, settings, clock, stripe, bala
     put("t1")
     run(settings(**CANCEL))
     clock.advance(DAY_US // 1_000_000)
-    put("t1", cost="0")
+    put("t1", **FREE)
 
     run(settings(**CANCEL), full=True)
 
@@ -125,7 +127,7 @@ def test_a_final_invoice_is_not_touched(put, run, settings, clock, stripe, balan
     put("t1", minutes_ago=60)
     run(settings(**CANCEL))
     clock.advance(3600)
-    put("t1", minutes_ago=60, cost="0")
+    put("t1", minutes_ago=60, **FREE)
 
     run(settings(**CANCEL))
 
@@ -184,11 +186,29 @@ def test_a_refusal_after_an_unanswered_request_is_a_doubt_that_a_person_settles(
     assert balance() == {"cus_1": HALF * CREDIT_MICROS}
 
 
+@pytest.mark.parametrize(("counted", "fault"), [(False, Fault.RESET_AFTER), (True, Fault.RESET_BEFORE)])
+def test_a_doubt_about_taking_back_is_settled_by_what_stripe_counts(
+    shrink, stripe, settings, states, clock, run, balance, monkeypatch, counted, fault
+):
+    """Not counted: it was taken back, and the right amount is sent as a meter event of its own. Counted: it stays."""
+    if counted:
+        monkeypatch.setattr("tallymark.sandbox.stripe.meter_events._ADJUSTMENT_US", -1)
+    shrink(settings(stripe_faults=Faults.script([(is_cancel, fault)]), **CANCEL))
+    clock.advance(2 * HOUR_US // SECOND_US)
+
+    assert run(settings(**CANCEL)).held["in_doubt"] == 0
+
+    assert balance() == {"cus_1": HALF * CREDIT_MICROS}
+    assert tally(stripe) == (CREDITS_OF_A_TRACE if counted else HALF)
+    before, after = (("accepted", "counted"), "carried") if counted else (("cancelled", "cancelling"), "accepted")
+    assert (states()[0][:2], states()[-1][0]) == (before, after)
+
+
 def test_what_was_begun_under_cancel_is_finished_under_carry(put, run, settings, clock, stripe, balance, states):
     """A policy that is changed leaves no customer's usage waiting behind a request without an answer."""
     put("t1")
     run(settings(**CANCEL))
-    put("t1", cost="0")
+    put("t1", **FREE)
     assert killed_at(Step.STRIPE_CANCEL, Side.BEFORE, lambda: run(settings(**CANCEL)))
     assert states() == [("cancelling", "", CREDITS_OF_A_TRACE)]
     clock.advance(120)
@@ -211,7 +231,7 @@ def test_a_run_killed_while_cancelling_is_completed_by_the_next(put, run, settin
     """In the end the customer has 250 credits, whether Stripe or the carry gives the rest back; never two in flight."""
     put("t1")
     run(settings(**CANCEL))
-    put("t1", cost="0")
+    put("t1", **FREE)
     assert killed_at(step, side, lambda: run(settings(**CANCEL)))
     clock.advance(120)
 

@@ -12,7 +12,9 @@ from tallymark.failpoints import Side, Step
 from tallymark.flows import doubt
 from tallymark.flows.doubt import settle_doubts
 from tallymark.flows.held import held
+from tallymark.flows.reconcile import reconcile
 from tallymark.flows.stations import open_stations
+from tallymark.flows.sync import start_run
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.stripe import SandboxStripe
 from tallymark.sandbox.wire import Request, Response
@@ -379,6 +381,21 @@ def test_what_is_left_open_is_asked_again_after_six_hours(put, run, settings, in
     assert stripe.counts()[SUMMARIES] == 4
 
 
+def test_repair_asks_at_once(put, settings, in_doubt, stripe, clock):
+    """A person who repairs does not wait for the next time that a run would ask."""
+    put("t1")
+    put("t2")
+    in_doubt(SomeLost("t2"), BILLING_METER_BUCKET="trace")
+    stripe.clear_requests()
+
+    reconcile(settings(BILLING_METER_BUCKET="trace"), clock=clock)
+    asked = stripe.counts()[SUMMARIES]
+    reconcile(settings(BILLING_METER_BUCKET="trace"), repair=True, clock=clock)
+
+    # The comparison itself, and before it the hour and the minute in doubt.
+    assert stripe.counts()[SUMMARIES] == 2 * asked + 2
+
+
 def test_a_run_reads_within_its_budget_and_the_next_goes_on(put, run, in_doubt, stripe, monkeypatch):
     """A thousand customers in doubt do not spend the month's reads at once."""
     monkeypatch.setattr(doubt, "READS_MAX", 3)
@@ -398,7 +415,7 @@ def test_a_run_reads_within_its_budget_and_the_next_goes_on(put, run, in_doubt, 
 def settle(to, clock):
     """Only settle, as a run does after sending."""
     with open_stations(to, dry_run=False, clock=clock) as stations:
-        return settle_doubts(stations)
+        return settle_doubts(stations, start_run(stations, "sync"))
 
 
 @pytest.fixture

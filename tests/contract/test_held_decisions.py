@@ -168,7 +168,7 @@ def test_late_usage_can_be_another_customers(late, decide, run, stripe, look, ba
 def test_lower_usage_lowers_what_is_held_before_anything_else(late, decide, run, put, stripe, look, balanced):
     """Held 500, then worth 250: 250 are held; waiving them leaves nothing in the carry."""
     late()
-    put("late", at_us=LATE_US, cost="0")
+    put("late", at_us=LATE_US, cost="0", tokens=(0, 0))
 
     run(full=True)
 

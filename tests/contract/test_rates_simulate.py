@@ -1,6 +1,8 @@
 """Simulated bills against real ones: ledgers that a sync wrote, the same card and others, and plain arithmetic."""
 
+import contextlib
 import hashlib
+import sqlite3
 from collections import Counter
 from fractions import Fraction
 
@@ -431,3 +433,17 @@ def test_show_gives_a_card_of_the_past(put, run, settings, write_card):
     assert [rule["margin"] for rule in at["rules"]] == ["1.3"]
     with pytest.raises(NotFound, match=to.rate_card.digest):
         show_rates(settings(), "none")
+
+
+def test_what_was_waived_was_not_billed(put, run, simulated, ledger_path):
+    """The same card would have billed what was waived."""
+    put("t1")
+    put("t2")
+    run()
+    with contextlib.closing(sqlite3.connect(ledger_path)) as database:
+        database.execute("update trace set waived_micros = billed_micros where trace_id = 't2'")
+        database.commit()
+
+    total = simulated()["total"]
+
+    assert (total["billed_credits"], total["simulated_credits"]) == ("500.000000", "1000.000000")

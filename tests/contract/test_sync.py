@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from builders import CREDIT_MICROS, CREDITS_OF_A_TRACE, NOW_US, PROJECT
+from builders import CREDIT_MICROS, CREDITS_OF_A_TRACE, NOW_US, PROJECT, ingested
 from databases import DATABASES
 from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US, format_time
 from tallymark.errors import NotFound, Unreachable
@@ -382,6 +382,48 @@ def test_an_unpriced_trace_is_billed_once_it_has_a_cost(put, run, late_usage, st
 
     assert results_of(run()) == {"processed": 1}
     assert stripe.tally() == {("cus_1", "credits"): 1000}
+
+
+def computed(langfuse, trace_id):
+    """A trace of twelve seconds that used no tokens."""
+    trace, (generation,) = ingested(trace_id)
+    span = {name: generation[name] for name in ("id", "startTime", "endTime")}
+    langfuse.put_trace(PROJECT, trace, [{**span, "type": "SPAN"}])
+
+
+def tokens(langfuse, trace_id, at_us=NOW_US - HOUR_US):
+    """Let a generation of a model without a price come to a trace that is there; it takes no time of its own."""
+    moment = format_time(at_us)
+    generation = {"id": f"{trace_id}-tokens", "type": "GENERATION", "startTime": moment, "endTime": moment}
+    langfuse.put_trace(PROJECT, {"id": trace_id}, [{**generation, "usageDetails": {"input": 500}}])
+
+
+def test_tokens_that_come_while_their_page_is_read_are_not_taken_for_free(langfuse, run, settings, stripe):
+    """Whether a trace without a cost has tokens is asked after its row was read."""
+    computed(langfuse, "t1")
+    seen = []
+
+    def after_the_page(request):
+        if is_page(request):
+            seen.append(request)
+        elif seen and request.path.endswith("/traces"):
+            tokens(langfuse, "t1")
+        return False
+
+    summary = run(settings(langfuse_faults=Faults(0, {Fault.RESET_BEFORE: 1}, only=after_the_page)))
+
+    assert results_of(summary) == {"unpriced": 1}
+    assert stripe.meter_events() == []
+
+
+def test_tokens_without_a_price_that_come_later_are_told_by_every_run(langfuse, run, balance):
+    """What was billed stays; the rest is billed once it has a cost."""
+    computed(langfuse, "t1")
+    assert results_of(run()) == {"processed": 1}
+    tokens(langfuse, "t1")
+
+    assert [results_of(run()) for _ in range(2)] == [{"unpriced": 1}, {"unpriced": 1}]
+    assert balance() == {"cus_1": 250 * CREDIT_MICROS}
 
 
 def test_a_trace_marked_by_score_elsewhere_is_not_billed(put, langfuse, run, stripe, settings, tmp_path):

@@ -78,7 +78,7 @@ class Deployment:
         for name in ("", "copies"):
             folder = self.folder / "damaged" if not name else self.folder / name
             for path in sorted(folder.rglob("*"), reverse=True) if folder.exists() else ():
-                path.rmdir() if path.is_dir() else path.unlink()
+                path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
             folder.mkdir(exist_ok=True)
         path = self.folder / "damaged" / "ledger.sqlite3"
         path.write_bytes(content)
@@ -212,7 +212,7 @@ def test_what_is_no_ledger_is_refused(deployment, name, what):
     if what == "notes":
         path.write_text("These are my notes.\n" * 500)
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)
         {"a folder": path.mkdir, "a pipe": partial(os.mkfifo, path)}.get(what, partial(strangers, path))()
     before = path.read_bytes() if path.is_file() else b""
 

@@ -3,7 +3,17 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallymark.core.balance import CAUSE_OF_STATE, REMEDIES, UNEXPLAINED, Cause, Window, cause_of_gap, has_subset, total
+from tallymark.core.balance import (
+    CAUSE_OF_STATE,
+    REMEDIES,
+    UNEXPLAINED,
+    Cause,
+    Uncertain,
+    Window,
+    cause_of_gap,
+    has_subset,
+    total,
+)
 from tallymark.core.credits import MICROS_PER_CREDIT as CREDIT
 from tallymark.core.states import UNSETTLED
 
@@ -23,7 +33,7 @@ def test_a_window_always_adds_up(langfuse_micros, accepted, stripe_micros, diffe
     window = Window(langfuse_micros, entries_micros, accepted * CREDIT, stripe_micros)
     window.differences.update(differences)
 
-    window.explain(credits, [], [])
+    window.explain(Uncertain(doubtful=credits))
 
     expected = accepted * CREDIT if stripe_micros is None else stripe_micros
     assert langfuse_micros + sum(window.differences.values()) == expected
@@ -33,27 +43,33 @@ def test_what_no_meter_event_explains_is_unexplained():
     """One credit more at Stripe, and nothing doubtful."""
     window = Window(5 * CREDIT, 5 * CREDIT, 5 * CREDIT, 6 * CREDIT)
 
-    window.explain([], [], [])
+    window.explain(Uncertain())
 
     assert +window.differences == {Cause.UNEXPLAINED_STRIPE: CREDIT}
 
 
 def test_a_gap_has_the_cause_of_the_meter_events_that_make_it():
     """Doubtful ones first; unsettled ones; young ones that are not shown yet; never a part of one."""
-    assert cause_of_gap(3 * CREDIT, [3, 4], [], []) is Cause.IN_DOUBT
-    assert cause_of_gap(7 * CREDIT, [3, 4], [], []) is Cause.IN_DOUBT
-    assert cause_of_gap(5 * CREDIT, [3], [2], []) is Cause.IN_FLIGHT
-    assert cause_of_gap(-2 * CREDIT, [], [], [2, 9]) is Cause.IN_FLIGHT
-    for gap, *sent in ((-2, [2], [2], []), (2, [], [], [2]), (5, [3, 4], [], [])):
-        assert cause_of_gap(gap * CREDIT, *sent) is Cause.UNEXPLAINED_STRIPE
-    assert cause_of_gap(3 * CREDIT + 1, [3], [3], [3]) is Cause.UNEXPLAINED_STRIPE
+    assert cause_of_gap(3 * CREDIT, Uncertain(doubtful=[3, 4])) is Cause.IN_DOUBT
+    assert cause_of_gap(7 * CREDIT, Uncertain(doubtful=[3, 4])) is Cause.IN_DOUBT
+    assert cause_of_gap(5 * CREDIT, Uncertain(doubtful=[3], unsettled=[2])) is Cause.IN_FLIGHT
+    assert cause_of_gap(-2 * CREDIT, Uncertain(unseen=[2, 9])) is Cause.IN_FLIGHT
+    assert cause_of_gap(-5 * CREDIT, Uncertain(suspected=[5, 9])) is Cause.REJECTED
+    assert cause_of_gap(-7 * CREDIT, Uncertain(unseen=[2, 9], suspected=[5])) is Cause.REJECTED
+    for gap, sent in (
+        (-2, Uncertain(doubtful=[2], unsettled=[2])),
+        (2, Uncertain(unseen=[2], suspected=[2])),
+        (5, Uncertain(doubtful=[3, 4])),
+    ):
+        assert cause_of_gap(gap * CREDIT, sent) is Cause.UNEXPLAINED_STRIPE
+    assert cause_of_gap(3 * CREDIT + 1, Uncertain([3], [3], [3], [3])) is Cause.UNEXPLAINED_STRIPE
 
 
 def test_each_step_has_a_rest_of_its_own():
     """Langfuse against the lines, the lines against what was accepted, that against Stripe: two errors never cancel."""
     window = Window(5 * CREDIT, 6 * CREDIT, 5 * CREDIT, 5 * CREDIT)
 
-    window.explain([], [], [])
+    window.explain(Uncertain())
 
     assert +window.differences == {Cause.UNEXPLAINED_LANGFUSE: CREDIT}
     assert -window.differences == {Cause.UNEXPLAINED_LEDGER: CREDIT}

@@ -1,9 +1,10 @@
 """Before a trace is decided: rows on two dates are one trace, and what the trace list cannot tell is looked up."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 from builders import bad_units, known_of, read_trace
-from tallymark.flows.collect import distinct, with_lookup
+from tallymark.flows.collect import distinct, may_be_unpriced, with_price, with_score
 
 
 def test_two_rows_on_two_dates_are_one_trace():
@@ -39,35 +40,38 @@ class Never:
         raise AssertionError(f"asked about {trace.trace_id}")
 
 
-class Asked:
-    """A lookup that knows some trace ids."""
-
-    def __init__(self, unpriced=(), scored=()):
-        self.unpriced, self.scored = _Ids(unpriced), _Ids(scored)
-
-
-class _Ids:
-    def __init__(self, ids):
-        self.ids = ids
+class Scored(set):
+    """Ids of traces that a score marks."""
 
     def __contains__(self, trace):
-        return trace.trace_id in self.ids
+        return super().__contains__(trace.trace_id)
 
 
-def test_tokens_without_a_cost_and_scores_are_looked_up_for_what_is_new():
-    """unpriced and the score mark."""
-    assert with_lookup(read_trace(cost="0"), None, Asked(unpriced=["t1"])).unpriced
-    assert with_lookup(read_trace(), None, Asked(scored=["t1"])).marked == "score"
-    assert not with_lookup(read_trace(), None, Asked(unpriced=["t1"])).unpriced
+def test_a_score_is_looked_up_for_what_is_new():
+    """A trace that the ledger does not know, and carries no other mark."""
+    assert with_score(read_trace(), None, Scored(["t1"])).marked == "score"
+    assert with_score(read_trace(), None, Scored()).marked == ""
+
+
+def test_a_trace_without_a_cost_is_asked_about_and_only_that():
+    """New or billed: tokens may have come since. Not what is marked elsewhere, nor what was found out."""
+    free = read_trace(cost="0")
+
+    assert may_be_unpriced(free, None)
+    assert may_be_unpriced(replace(free, marked="metadata,tag"), known_of(free))
+    assert not may_be_unpriced(replace(free, marked="tag"), None)
+    assert not may_be_unpriced(read_trace(), None)
+    assert not may_be_unpriced(free, known_of(free, outcome="skipped", reason="no_billable_usage"))
+    assert with_price(free, None, {"t1"}).unpriced
+    assert not with_price(free, None, {"t2"}).unpriced
 
 
 def test_what_the_ledger_knows_unchanged_is_not_looked_up():
     """An idle run asks nothing besides the overlap's own pages."""
-    never = Asked()
-    never.unpriced = never.scored = Never()
     free = read_trace(cost="0")
+    held = known_of(free, outcome="held", reason="unpriced")
 
-    assert with_lookup(read_trace(), known_of(read_trace()), never) == read_trace()
-    assert with_lookup(free, known_of(free, outcome="held", reason="unpriced"), never).unpriced
-    marked = with_lookup(free, known_of(free, outcome="skipped", reason="already_processed"), never)
-    assert marked.marked == "score"
+    assert with_score(read_trace(), known_of(read_trace()), Never()) == read_trace()
+    assert not may_be_unpriced(free, held)
+    assert with_price(free, held, set()).unpriced
+    assert with_score(free, known_of(free, outcome="skipped", reason="already_processed"), Never()).marked == "score"

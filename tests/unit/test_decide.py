@@ -369,7 +369,69 @@ def test_a_reading_that_cannot_be_rated_leaves_the_bill_alone(decider, units):
     """Missing metrics are no usage of zero."""
     decision = decider()(read_trace(units=units, marked="metadata,tag"), known_of(read_trace()))
 
+    assert (decision.entries, decision.result, decision.outcome) == ((), Reason.UNRATED, Outcome.BILLED)
+
+
+def test_a_billed_trace_with_a_part_that_has_no_price_says_so(decider):
+    """Compute was billed before the list of unpriced traces told of its tokens: the run does not keep silent."""
+    before = known_of(read_trace(cost="0"), billed_micros=WORTH_MICROS // 2)
+
+    decision = decider()(read_trace(cost="0", unpriced=True), before)
+
+    assert (decision.entries, decision.result, decision.outcome) == ((), Reason.UNPRICED, Outcome.BILLED)
+
+
+# Compute of 166666666.7 micro-credits and AI of 250000000.6: apart both are rounded up, together they are down.
+UNEVEN = {"cost": "0.010000000024", "seconds": "8"}
+
+
+def two_meters(make):
+    make.config = replace(make.config, meters={"compute": "compute_credits"})
+    return make
+
+
+@pytest.fixture
+def uneven(decider):
+    """An uneven trace that was billed on one meter: its reading, what the ledger knows, and its micro-credits."""
+    trace = read_trace(**UNEVEN)
+    first = decider()(trace, None)
+    known = known_of(trace, billed_micros=first.billed_micros, components=first.components, generation="observations")
+    return replace(trace, generation="observations"), known, first.billed_micros
+
+
+def test_meters_that_are_set_later_move_nothing_that_was_billed(decider, uneven):
+    """Its parts on two meters are rounded apart and come to another sum; that is no usage."""
+    trace, known, billed_micros = uneven
+    make = two_meters(decider(billed={"credits": billed_micros}))
+    apart = make(trace, None)
+    assert apart.billed_micros != billed_micros
+
+    decision = make(trace, known)
+
     assert (decision.entries, decision.result) == ((), Reason.ALREADY_PROCESSED)
+
+
+def test_later_usage_of_a_trace_billed_before_the_meters_were_set_goes_where_it_was_billed(decider, uneven):
+    """The difference only, exactly, on its first meter."""
+    trace, known, billed_micros = uneven
+    make = two_meters(decider(billed={"credits": billed_micros}))
+    more = replace(trace, units=read_trace(**{**UNEVEN, "cost": "0.020000000024"}).units)
+
+    decision = make(more, known)
+
+    assert [(line.meter, line.amount_micros) for line in decision.entries] == [("credits", 250_000_000)]
+    assert decision.billed_micros == billed_micros + 250_000_000
+
+
+def test_a_meter_that_only_later_usage_reaches_is_no_other_layout(decider):
+    """Compute was billed on its meter; AI usage that comes later goes to its own."""
+    early, late = read_trace(cost="0"), read_trace(cost="0.01")
+    first = two_meters(decider())(early, None)
+    make = two_meters(decider(billed={"compute_credits": first.billed_micros}))
+
+    decision = make(late, known_of(early, billed_micros=first.billed_micros, components=first.components))
+
+    assert [(line.meter, line.amount_micros) for line in decision.entries] == [("credits", WORTH_MICROS // 2)]
 
 
 # ---- a trace that somebody else marked

@@ -85,13 +85,13 @@ WRITES = {
         ledger, RUN, {identifier_of(look, "named"): decided(look)}, {identifier_of(look, "accepted"): LATER_US}
     ),
     "reissue": lambda ledger, look: reissue(ledger, RUN, identifier_of(look, "named"), decided(look)),
-    "settle_window": lambda ledger, look: settle_window(ledger, asked("doubtful", 2), Settled()),
+    "settle_window": lambda ledger, look: settle_window(ledger, RUN, asked("doubtful", 2), Settled()),
 }
 
 
 def close_after_all_was_counted(ledger):
-    settle_window(ledger, asked("accepted", 2), Settled())
-    settle_window(ledger, asked("doubtful", 2), Settled())
+    settle_window(ledger, RUN, asked("accepted", 2), Settled())
+    settle_window(ledger, RUN, asked("doubtful", 2), Settled())
     close_reports(ledger, LATER_US)
 
 
@@ -145,7 +145,7 @@ def test_an_answer_older_than_the_last_movement_settles_nothing(used, look):
     gather_all(used)
     used.settle([(claim_one(used, LATER_US), ACCEPTED)], LATER_US + 1)
 
-    settle_window(used, asked("doubtful", 2), Settled())
+    settle_window(used, RUN, asked("doubtful", 2), Settled())
 
     assert look("select credits, state from meter_event where customer_id = 'doubtful' order by revision") == [
         (2, "in_doubt"),
@@ -159,7 +159,7 @@ def test_what_a_person_settled_meanwhile_is_left_alone(used, look):
         database.write("set_state", meter_event_id=identifier_of(look, "doubtful"), state="cancelled", reason="by hand")
 
     settled = Settled()
-    settle_window(used, asked("doubtful", 2), settled)
+    settle_window(used, RUN, asked("doubtful", 2), settled)
 
     assert (settled.accepted, settled.not_sent) == (0, 0)
     assert look("select state from meter_event where customer_id = 'doubtful'") == [("cancelled",)]
@@ -168,11 +168,11 @@ def test_what_a_person_settled_meanwhile_is_left_alone(used, look):
 def test_an_undecided_window_is_looked_at_again_later_and_only_the_last_answer_is_kept(used, look):
     """By the hour it is only told where to look by the minute."""
     settled = Settled()
-    settle_window(used, asked("doubtful", 1, last=False), settled)
+    settle_window(used, RUN, asked("doubtful", 1, last=False), settled)
     assert settled.left == [("doubtful", "credits", BUCKET_S)]
     assert look("select count(*) from decision where verb = 'ask'") == [(0,)]
 
-    settle_window(used, asked("doubtful", 1), settled)
+    settle_window(used, RUN, asked("doubtful", 1), settled)
     assert look("select count(*) from decision where verb = 'ask'") == [(1,)]
     assert window("doubtful")[:2] not in {place[:2] for place in questions(used, LATER_US + HOUR_US)}
     assert window("doubtful")[:2] in {place[:2] for place in questions(used, LATER_US + 6 * HOUR_US)}
@@ -185,7 +185,7 @@ def test_what_a_report_may_mean_is_under_suspicion_until_a_sum_shows_it(used, lo
     """Sent within a quarter of an hour of Stripe's check, accepted or unanswered, and not seen in a sum since."""
     assert {row["customer_id"] for row in suspects(used, LATER_US)} == {"accepted", "doubtful"}
 
-    settle_window(used, asked("accepted", 2), Settled())
+    settle_window(used, RUN, asked("accepted", 2), Settled())
 
     assert {row["customer_id"] for row in suspects(used, LATER_US)} == {"doubtful"}
     assert look("select reason from meter_event where customer_id = 'accepted'") == [("counted",)]
@@ -207,8 +207,8 @@ def test_a_report_of_another_time_means_nothing(used, minutes, suspected):
 
 def test_only_as_many_are_taken_back_as_a_report_speaks_of(used, look):
     """Two are missing in the sums, one more is reported: the other stays in question."""
-    settle_window(used, asked("accepted", 0), Settled())
-    settle_window(used, asked("doubtful", 0), Settled())
+    settle_window(used, RUN, asked("accepted", 0), Settled())
+    settle_window(used, RUN, asked("doubtful", 0), Settled())
 
     assert look("select customer_id, state from meter_event order by customer_id") == [
         ("accepted", "rejected"),

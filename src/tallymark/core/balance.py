@@ -14,6 +14,7 @@ from itertools import combinations
 
 from .credits import MICROS_PER_CREDIT
 from .states import State
+from .types import Reason
 
 WindowKey = tuple[str, str, int]
 """(customer id, meter, start in microseconds). Usage without a customer has the customer ''."""
@@ -75,11 +76,32 @@ CAUSE_OF_STATE = {
     State.PENDING: Cause.IN_FLIGHT,
     State.SENDING: Cause.IN_FLIGHT,
     State.CANCELLING: Cause.IN_FLIGHT,
-    State.HELD: Cause.LATE,
+    State.HELD: Cause.REJECTED,
     State.IN_DOUBT: Cause.IN_DOUBT,
     State.REJECTED: Cause.REJECTED,
 }
-"""Why a meter event's credits are not among those that Stripe counted."""
+"""Why a meter event's credits are not among those that Stripe counted; see `cause_of_state`."""
+
+
+def cause_of_state(state: str, reason: str) -> Cause | None:
+    """Why a meter event's credits are not among those that Stripe counted; None if they are, or must not be."""
+    if state == State.HELD and reason in (Reason.LATE_PERIOD, Reason.TOO_OLD):
+        return Cause.LATE
+    return CAUSE_OF_STATE.get(State(state))
+
+
+@dataclass(slots=True)
+class Uncertain:
+    """Whole credits of the meter events of one window whose place at Stripe is not certain.
+
+    `doubtful` and `unsettled` ones Stripe may have counted although the ledger does not say so. Accepted ones it may
+    not show: those of `unseen` because they are so young, of `suspected` because a report may mean them.
+    """
+
+    doubtful: list[int] = field(default_factory=list)
+    unsettled: list[int] = field(default_factory=list)
+    unseen: list[int] = field(default_factory=list)
+    suspected: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -92,12 +114,8 @@ class Window:
     stripe_micros: int | None = None
     differences: Counter[Cause] = field(default_factory=Counter)
 
-    def explain(self, doubtful: Sequence[int], unsettled: Sequence[int], unseen: Sequence[int]) -> None:
-        """Say why Stripe's value is not the accepted credits, and what is left unexplained.
-
-        Whole credits of meter events: `doubtful` and `unsettled` ones Stripe may have counted although the ledger does
-        not say so; `unseen` are accepted ones so young that Stripe's summaries may not show them yet.
-        """
+    def explain(self, uncertain: Uncertain) -> None:
+        """Say why Stripe's value is not the accepted credits, and what is left unexplained."""
         counted_micros = self.accepted_micros if self.stripe_micros is None else self.stripe_micros
         in_ledger_micros = sum(self.differences[cause] for cause in IN_LEDGER)
         before_micros = sum(self.differences.values()) - in_ledger_micros
@@ -105,21 +123,24 @@ class Window:
         rests = {
             Cause.UNEXPLAINED_LANGFUSE: self.entries_micros - self.langfuse_micros - before_micros,
             Cause.UNEXPLAINED_LEDGER: self.accepted_micros - self.entries_micros - in_ledger_micros,
-            cause_of_gap(gap_micros, doubtful, unsettled, unseen): gap_micros,
+            cause_of_gap(gap_micros, uncertain): gap_micros,
         }
         self.differences.update({cause: micros for cause, micros in rests.items() if micros})
 
 
-def cause_of_gap(gap_micros: int, doubtful: Sequence[int], unsettled: Sequence[int], unseen: Sequence[int]) -> Cause:
+def cause_of_gap(gap_micros: int, uncertain: Uncertain) -> Cause:
     """Why Stripe counted more, or less, than was accepted: whole meter events, or nothing that is known."""
     gap_credits, rest_micros = divmod(gap_micros, MICROS_PER_CREDIT)
     if rest_micros:
         return Cause.UNEXPLAINED_STRIPE
-    if gap_credits < 0:
-        return Cause.IN_FLIGHT if has_subset(unseen, -gap_credits) else Cause.UNEXPLAINED_STRIPE
-    if has_subset(doubtful, gap_credits):
-        return Cause.IN_DOUBT
-    return Cause.IN_FLIGHT if has_subset([*doubtful, *unsettled], gap_credits) else Cause.UNEXPLAINED_STRIPE
+    doubtful, unseen = uncertain.doubtful, uncertain.unseen
+    likely = (
+        (Cause.IN_FLIGHT, unseen, -gap_credits),
+        (Cause.REJECTED, [*uncertain.suspected, *unseen], -gap_credits),
+        (Cause.IN_DOUBT, doubtful, gap_credits),
+        (Cause.IN_FLIGHT, [*doubtful, *uncertain.unsettled], gap_credits),
+    )
+    return next((cause for cause, sent, gap in likely if has_subset(sent, gap)), Cause.UNEXPLAINED_STRIPE)
 
 
 def has_subset(amounts: Sequence[int], total: int) -> bool:

@@ -14,11 +14,15 @@ from ..errors import ConfigError
 from ..sandbox.langfuse import Generation
 from ..sandbox.process import Options, Ready, environment_of, say_as_json
 from ..sandbox.process import run as run_services
-from . import billing, doubt
+from . import billing, corrections, doubt
 from .stage import Stage, open_stage
 
-STORIES: Mapping[str, Callable[[Stage], None]] = {"billing": billing.tell_story, "doubt": doubt.tell_story}
-TRACES = {"billing": 40_000, "doubt": 300}
+STORIES: Mapping[str, Callable[[Stage], None]] = {
+    "billing": billing.tell_story,
+    "doubt": doubt.tell_story,
+    "corrections": corrections.tell_story,
+}
+TRACES = {"billing": 40_000, "doubt": 300, "corrections": 10_000}
 
 
 def run(

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
-
-import msgspec
 
 from ..api import explain
 from ..clock import SystemClock
-from ..core.clock import SECOND_US, format_time
+from ..core.clock import SECOND_US
 from ..flows.summary import SyncSummary
-from ..remote.langfuse import LangfuseClient
 from ..show import show_explanation
+from .arrivals import Generation, report
 from .stage import LOOKBACK_US, Stage
 
 LATE_COST_USD = "0.0123"
@@ -58,7 +55,8 @@ def _late_usage(stage: Stage) -> str:
     """One more generation arrives for a trace that was billed."""
     trace_id, at_us = _a_billed_trace(stage)
     stage.say(f"\n== late usage: one more generation of {LATE_COST_USD} USD arrives for {trace_id}")
-    _report_late(stage, trace_id, at_us)
+    late = Generation("late-observation", trace_id, at_us, at_us, LATE_COST_USD)
+    report(stage, [late], SystemClock().now_us())
     summary = stage.sync(from_us=at_us - SECOND_US)
     stage.report["late_sync"] = summary
     stage.check("the difference was billed as one adjustment", summary.adjusted == 1)
@@ -69,47 +67,6 @@ def _a_billed_trace(stage: Stage) -> tuple[str, int]:
     with stage.ledger() as ledger:
         row = next(iter(ledger.query("latest_billed")))
         return row["trace_id"], row["timestamp_us"]
-
-
-def _report_late(stage: Stage, trace_id: str, at_us: int) -> None:
-    """Report the late generation as an application would: by ingestion, or by OpenTelemetry to a v4 server."""
-    project = stage.config.projects[0]
-    client = LangfuseClient(project.base_url, project.public_key or "", project.secret_key or "", SystemClock())
-    if stage.generation == "observations":
-        client.post("/api/public/otel/v1/traces", msgspec.json.encode(_late_span(trace_id, at_us)), bytes)
-    else:
-        client.post("/api/public/ingestion", msgspec.json.encode(_late_generation(trace_id, at_us)), bytes)
-    client.close()
-
-
-def _late_generation(trace_id: str, at_us: int) -> dict[str, Any]:
-    body = {
-        "id": "late-observation",
-        "traceId": trace_id,
-        "type": "GENERATION",
-        "startTime": format_time(at_us),
-        "endTime": format_time(at_us),
-        "costDetails": {"total": msgspec.Raw(LATE_COST_USD.encode())},
-    }
-    now = format_time(SystemClock().now_us())
-    return {"batch": [{"id": "late", "type": "generation-create", "timestamp": now, "body": body}]}
-
-
-def _late_span(trace_id: str, at_us: int) -> dict[str, Any]:
-    attributes = {
-        "langfuse.observation.type": "generation",
-        "langfuse.observation.cost_details": f'{{"total":{LATE_COST_USD}}}',
-    }
-    span = {
-        "traceId": trace_id,
-        "spanId": "late-observation",
-        "parentSpanId": "an-earlier-span",
-        "name": "llm",
-        "startTimeUnixNano": str(at_us * 1000),
-        "endTimeUnixNano": str(at_us * 1000),
-        "attributes": [{"key": key, "value": {"stringValue": value}} for key, value in attributes.items()],
-    }
-    return {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
 
 
 def _judge(stage: Stage) -> None:

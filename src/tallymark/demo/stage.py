@@ -90,14 +90,19 @@ class Stage:
         with contextlib.closing(open_ledger(self.config.ledger_url, read_only=True)) as ledger:
             yield ledger
 
-    def check_tally(self) -> None:
-        """The judge is Stripe's own tally, plus what whole-credit rounding left in the carry."""
+    def check_tally(self, *, waiting: bool = False) -> None:
+        """The judge is Stripe's own tally, plus what whole-credit rounding left in the carry.
+
+        `waiting`: some meter events wait for a person, and are on neither side.
+        """
         with self.ledger() as ledger:
             rows = _balances(ledger, self.sandbox.tally())
+        waits = ("waiting_credits",) if waiting else ()
         if not self.quiet:
-            columns = ("customer", "stripe_credits", "carry", "entries")
+            columns = ("customer", "stripe_credits", "carry", *waits, "entries")
             print_table(rows[:CUSTOMERS_SHOWN], columns, "the first customers, in credits")
-        self.check("Stripe's tally + carry = entries, for every customer", all(row["equal"] for row in rows))
+        what = f"Stripe's tally + carry{' + what waits' if waiting else ''} = entries, for every customer"
+        self.check(what, all(row["equal"] and (waiting or not row["waiting_credits"]) for row in rows))
 
     def credits_by_customer(self) -> dict[str, str]:
         """What the ledger's lines come to for each customer."""
@@ -116,8 +121,9 @@ def _balances(ledger: Ledger, tally: Mapping[str, int]) -> list[dict[str, Any]]:
             "customer": row["customer_id"],
             "stripe_credits": tally.get(row["customer_id"], 0),
             "carry": format_micros(row["carry_micros"]),
+            "waiting_credits": row["owed_credits"],
             "entries": format_micros(row["entries_micros"]),
-            "equal": tally.get(row["customer_id"], 0) * MICROS_PER_CREDIT + row["carry_micros"]
+            "equal": (tally.get(row["customer_id"], 0) + row["owed_credits"]) * MICROS_PER_CREDIT + row["carry_micros"]
             == row["entries_micros"],
         }
         for row in ledger.query("balances")

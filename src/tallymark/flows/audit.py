@@ -13,11 +13,13 @@ from typing import Literal
 
 from ..core.balance import Cause, Window, WindowKey
 from ..core.clock import DAY_US, HOUR_US
-from ..core.decisions import Decision, Known, MarkState, Outcome, key_of
+from ..core.decisions import Decision, Known, MarkState, Outcome, TraceKey, key_of
 from ..core.types import Rated, Reason, Trace
+from ..ledger import Ledger
+from ..ledger.database import Row
 from ..rating.customers import NoCustomer, resolve
 from ..rating.rate import rate
-from .decide import Decider, amounts_by_meter
+from .decide import Decider, amounts_by_meter, laid_as_billed
 
 WIDTH_US = {"hour": HOUR_US, "day": DAY_US}
 EXAMPLES_MAX = 5
@@ -69,7 +71,7 @@ class Audit:
 class Auditor(Decider):
     """Decides as another decider would, and audits every trace that it decides."""
 
-    def __init__(self, decider: Decider, audit: Audit) -> None:
+    def __init__(self, decider: Decider, audit: Audit, ledger: Ledger) -> None:
         Decider.__init__(
             self,
             decider.config,
@@ -80,6 +82,7 @@ class Auditor(Decider):
             marks_by_score=decider.marks_by_score,
         )
         self.audit = audit
+        self._ledger = ledger
 
     def __call__(self, trace: Trace, known: Known | None) -> Decision:
         """Decide one trace, and add what Langfuse holds of it."""
@@ -118,26 +121,36 @@ class Auditor(Decider):
         return amounts_by_meter(rated, self.config), "" if isinstance(customer, NoCustomer) else customer.customer_id
 
     def _audit_billed(self, trace: Trace, known: Known, decision: Decision, at_us: int, again: bool) -> None:
-        """A trace that the ledger billed: what it comes to, read again, against what it was billed."""
+        """A trace that the ledger billed: what it comes to, read again, against what it was billed, and to whom.
+
+        It counts where it was charged: what a decision moved from there is told as moved.
+        """
         key = key_of(trace)
-        billed = self.billed_by_meter(key)
+        charges = self._charges(key)
+        billed = Counter[str]()
+        for charge in charges:
+            billed[charge["meter"]] += charge["billed_micros"]
+            window = self.audit.window(charge["customer_id"], charge["meter"], at_us)
+            window.langfuse_micros += 0 if again else charge["charged_micros"]
         # A lower reading that is to be confirmed first counts as what was billed until it is.
-        amounts = billed if key in self.shrunk else self._rated_again(trace, known) or billed
-        customer_id = known.customer_id or ""
+        amounts = billed if key in self.shrunk else self._rated_again(trace, known, billed)
         for meter in sorted({*billed, *amounts}):
-            gap_micros = amounts.get(meter, 0) - billed.get(meter, 0)
-            window = self.audit.window(customer_id, meter, at_us)
-            window.langfuse_micros += gap_micros if again else amounts.get(meter, 0)
+            gap_micros = amounts.get(meter, 0) - billed[meter]
             if gap_micros:
+                window = self.audit.window(known.customer_id or "", meter, at_us)
+                window.langfuse_micros += gap_micros
                 cause = Cause.CHANGED if decision.entries else Cause.KEPT
                 window.differences[cause] -= gap_micros
                 self.audit.note(cause, trace.trace_id)
         if not again:
             self._audit_mark(trace, known, decision)
 
-    def _rated_again(self, trace: Trace, known: Known) -> Mapping[str, int] | None:
+    def _charges(self, key: TraceKey) -> list[Row]:
+        return list(self._ledger.query("charged", project_id=key[0], trace_id=key[1]))
+
+    def _rated_again(self, trace: Trace, known: Known, billed: Mapping[str, int]) -> Mapping[str, int]:
         rated = self.rate_again(trace, known)
-        return amounts_by_meter(rated, self.config) if rated is not None else None
+        return laid_as_billed(rated, known, billed, self.config) if isinstance(rated, Rated) else billed
 
     def _audit_mark(self, trace: Trace, known: Known, decision: Decision) -> None:
         """How the marks of a billed trace stand: seen, owed and on their way, lost, or there before the money."""

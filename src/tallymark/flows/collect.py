@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..core.clock import parse_time
@@ -16,7 +16,7 @@ from ..ledger import Ledger
 from ..ledger.ledger import Coverage
 from ..ledger.rows import RunRef
 from ..source.rows import Page
-from ..source.traces import Lookup, TracesSource
+from ..source.traces import IdStream, TracesSource
 from .decide import Decider
 from .progress import Progress
 from .read_ahead import ReadAhead, batches
@@ -101,7 +101,7 @@ def collect(
     collected: Collected,
 ) -> None:
     """Read a range, decide every trace in it, and record each batch in one transaction with its coverage."""
-    lookup = source.lookup(span.from_us, span.to_us, span.future_us)
+    scored = source.scored(span.from_us, span.to_us, span.future_us)
     pages = ReadAhead(source.read(span.from_us, span.to_us, decider.only_pending, span.future_us))
     for batch in batches(pages, BATCH_PAGES):
         collected.rows += sum(page.rows for page in batch)
@@ -109,7 +109,7 @@ def collect(
         if coverage is not None:
             remember_projects(ledger, coverage.source_key, {t.project_id for t in traces} - collected.project_ids)
         snapshot = ledger.snapshot(traces)
-        traces = [with_lookup(trace, snapshot.known.get(key_of(trace)), lookup) for trace in traces]
+        traces = _looked_up(source, traces, snapshot.known, scored)
         collected.count(ledger.record(run, traces, decider, _reached(coverage, batch, span), snapshot))
         collected.unreadable += [problem for page in batch for problem in page.unreadable]
         _confirm_shrunk(source, ledger, decider, run, collected)
@@ -146,9 +146,8 @@ def collect_page(
     if not traces:
         return
     times = [trace.timestamp_us for trace in traces]
-    lookup = source.lookup(min(times), max(times) + 1000)
-    known = ledger.known(traces)
-    traces = [with_lookup(t, known.get(key_of(t)), lookup) for t in sorted(traces, key=lambda t: t.timestamp_us)]
+    scored = source.scored(min(times), max(times) + 1000)
+    traces = _looked_up(source, sorted(traces, key=lambda t: t.timestamp_us), ledger.known(traces), scored)
     collected.count(ledger.record(run, traces, decider))
     _confirm_shrunk(source, ledger, decider, run, collected)
 
@@ -201,23 +200,46 @@ def _merge(first: Trace, second: Trace) -> Trace:
     return replace(early, units=(larger,), marked=marked, tags=tuple(sorted({*early.tags, *late.tags})))
 
 
-def with_lookup(trace: Trace, known: Known | None, lookup: Lookup) -> Trace:
-    """Add what the trace list cannot tell: tokens without a cost, and a score that marks the trace.
+def _looked_up(
+    source: TracesSource, traces: Sequence[Trace], known: Mapping[TraceKey, Known], scored: IdStream
+) -> list[Trace]:
+    """Add what the trace list cannot tell: a score that marks a trace, and tokens without a cost."""
+    traces = [with_score(trace, known.get(key_of(trace)), scored) for trace in traces]
+    asked = [trace.trace_id for trace in traces if may_be_unpriced(trace, known.get(key_of(trace)))]
+    unpriced = source.unpriced(asked)
+    return [with_price(trace, known.get(key_of(trace)), unpriced) for trace in traces]
 
-    Asked only for traces that the ledger does not know as they are, so an idle run asks nothing.
-    """
+
+def with_score(trace: Trace, known: Known | None, scored: IdStream) -> Trace:
+    """Add a mark by score. Asked only for traces that the ledger does not know as they are: idle runs ask nothing."""
     if trace.marked or (known is not None and known.outcome == Outcome.BILLED):
         return trace
-    unit = trace.units[0]
-    same = known is not None and (known.cost_usd, known.duration_s) == (unit.cost_usd, unit.duration_s)
-    reason = known.reason if known is not None and same else None
-    if reason == Reason.ALREADY_PROCESSED or (reason is None and trace in lookup.scored):
+    reason = _reason_of_the_same(trace, known)
+    if reason == Reason.ALREADY_PROCESSED or (reason is None and trace in scored):
         return replace(trace, marked="score")
-    if reason in FOUND_OUT:
-        return replace(trace, unpriced=reason == Reason.UNPRICED)
-    if not unit.problem and unit.cost_usd == 0 and trace in lookup.unpriced:
-        return replace(trace, unpriced=True)
     return trace
+
+
+def may_be_unpriced(trace: Trace, known: Known | None) -> bool:
+    """Whether a trace without a cost may have tokens; also one that was billed, to which some may have come."""
+    billed = known is not None and known.outcome == Outcome.BILLED
+    unit = trace.units[0]
+    open_question = unit.cost_usd == 0 and not unit.problem and _reason_of_the_same(trace, known) not in FOUND_OUT
+    return open_question and (billed or not trace.marked)
+
+
+def with_price(trace: Trace, known: Known | None, unpriced: Collection[str]) -> Trace:
+    """Add whether a trace has tokens and no cost: as was asked, or as the ledger knows."""
+    found = trace.trace_id in unpriced or _reason_of_the_same(trace, known) == Reason.UNPRICED
+    return replace(trace, unpriced=True) if found else trace
+
+
+def _reason_of_the_same(trace: Trace, known: Known | None) -> str | None:
+    """Why the ledger did not bill a trace that has not changed since; None for one that is new or changed."""
+    unit = trace.units[0]
+    if known is None or (known.cost_usd, known.duration_s) != (unit.cost_usd, unit.duration_s):
+        return None
+    return known.reason
 
 
 def _reached(coverage: Coverage | None, batch: Sequence[Page], span: Range) -> Coverage | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Context, Decimal
+from functools import reduce
+
+import msgspec
 
 from ..config import Config
 from ..core.clock import SECOND_US
@@ -137,7 +140,11 @@ class Decider:
         rated = self._rate_as_billed(trace, known)
         if rated is None:
             return self._unchanged_money(trace, known)
+        if isinstance(rated, Unrated):
+            return self._not_rated_again(trace, known, rated)
         amounts = amounts_by_meter(rated, self.config)
+        if sum(amounts.values()) != known.billed_micros:
+            amounts = laid_as_billed(rated, known, self.billed_by_meter(key_of(trace)), self.config)
         worth = sum(amounts.values())
         if worth == known.billed_micros and trace.generation != known.generation:
             return self._same_money(trace, known, rated)
@@ -145,23 +152,28 @@ class Decider:
             return self._unchanged_money(trace, known)
         return self._adjust(trace, known, rated, amounts)
 
-    def _rate_as_billed(self, trace: Trace, known: Known) -> Rated | None:
+    def _rate_as_billed(self, trace: Trace, known: Known) -> Rated | Unrated | None:
         """Rate changed usage by the card and the ownership it was billed by: settings never change history.
 
-        None if nothing that rating reads has changed, or the new reading cannot be rated.
+        None if nothing that rating reads has changed.
         """
         unit = trace.units[0]
-        same_usage = unit.cost_usd == known.cost_usd and unit.duration_s == known.duration_s
+        same_usage = unit.cost_usd == known.cost_usd and unit.duration_s == known.duration_s and not trace.unpriced
         if trace.generation == "traces" and same_usage and attributes_text(trace) == known.attributes:
             return None
         return self.rate_again(trace, known)
 
-    def rate_again(self, trace: Trace, known: Known) -> Rated | None:
-        """Rate a trace by the card and at the time it was billed by; None if this reading cannot be rated."""
+    def _not_rated_again(self, trace: Trace, known: Known, unrated: Unrated) -> Decision:
+        """What was billed stays. That a part of it cannot be billed now is said by every run that reads it."""
+        held = unrated.reason in (Reason.UNPRICED, Reason.UNRATED) and not unrated.lacks_tokens
+        unchanged = self._unchanged_money(trace, known)
+        return replace(unchanged, result=unrated.reason) if held else unchanged
+
+    def rate_again(self, trace: Trace, known: Known) -> Rated | Unrated:
+        """Rate a trace by the card and at the time it was billed by."""
         at_billing = replace(trace, timestamp_us=known.timestamp_us)
         ownership = ownership_as_billed(known.components, self.config.default_ai_ownership)
-        rated = rate(at_billing, self._card(known), default_ownership=ownership)
-        return rated if isinstance(rated, Rated) else None
+        return rate(at_billing, self._card(known), default_ownership=ownership)
 
     def _card(self, known: Known) -> RateCard:
         digest = known.card_digest or self.config.rate_card.digest
@@ -299,11 +311,38 @@ def amounts_by_meter(rated: Rated, config: Config) -> dict[str, int]:
     """Micro-credits for each meter: components added exactly, rounded once per meter. Never empty."""
     if not config.meters:
         return {config.meter_event_name: round_to_micros(rated.credits)}
+    return _by_meter([(component.name, component.credits) for component in rated.components], config)
+
+
+def _by_meter(credits: Sequence[tuple[str, Decimal]], config: Config) -> dict[str, int]:
+    """Micro-credits for each meter, of components by name and exact credits."""
     exact: dict[str, Decimal] = {}
-    for component in rated.components:
-        meter = config.meter_for(component.name)
-        exact[meter] = EXACT.add(exact.get(meter, Decimal(0)), component.credits)
+    for component, amount in credits:
+        meter = config.meter_for(component)
+        exact[meter] = EXACT.add(exact.get(meter, Decimal(0)), amount)
     return {meter: round_to_micros(amount) for meter, amount in exact.items()} or {config.meter_event_name: 0}
+
+
+def laid_as_billed(rated: Rated, known: Known, billed: Mapping[str, int], config: Config) -> dict[str, int]:
+    """By meter, what a billed trace comes to now. Meters that were set since it was billed move nothing of it.
+
+    `billed` is its sum on each meter. If today's settings would have laid that otherwise, all of the difference goes
+    to the meter that has most of it.
+    """
+    parts = msgspec.json.decode(known.components).get("parts", [])
+    before = [(part["name"], Decimal(part["credits"])) for part in parts]
+    laid = _by_meter(before, config)
+    rounding = len(laid) + len(billed)
+    if _without_zeros(laid) == _without_zeros(billed) or abs(sum(laid.values()) - sum(billed.values())) > rounding:
+        return amounts_by_meter(rated, config)
+    before_micros = round_to_micros(reduce(EXACT.add, (credits for _, credits in before), Decimal(0)))
+    delta = round_to_micros(rated.credits) - before_micros
+    largest = max(billed, key=lambda meter: (billed[meter], meter))
+    return {**billed, largest: billed[largest] + delta}
+
+
+def _without_zeros(amounts: Mapping[str, int]) -> dict[str, int]:
+    return {meter: micros for meter, micros in amounts.items() if micros}
 
 
 def components_text(rated: Rated) -> str:

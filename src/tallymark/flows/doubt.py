@@ -14,6 +14,7 @@ from ..errors import KeyRefused, RemoteError
 from ..ledger import Ledger
 from ..ledger.doubts import Asked, Place, Settled, is_quiet, questions, settle_window
 from ..ledger.reports import close_reports
+from ..ledger.rows import RunRef
 from ..meter.stripe_events import StripeMeter
 from ..meter.summaries import Grouping
 from .stations import Stations
@@ -25,27 +26,27 @@ READS_MAX = 100
 WIDTHS: tuple[tuple[int, Grouping | None], ...] = ((HOUR_US // SECOND_US, "hour"), (MINUTE_US // SECOND_US, None))
 
 
-def settle_doubts(stations: Stations) -> Settled:
+def settle_doubts(stations: Stations, run: RunRef, *, at_once: bool = False) -> Settled:
     """Ask about windows with meter events in doubt, or under suspicion, and settle what allows one answer only.
 
     First by the hour, a page of a hundred hours at a time; what that leaves open by the minute. A dry run asks nothing.
-    Where Stripe cannot be asked, that is logged, and all stays as it is.
+    Where Stripe cannot be asked, that is logged, and all stays as it is. `at_once`: also what was asked hours ago.
     """
     settled = Settled()
-    places = questions(stations.ledger, stations.clock.now_us())
+    places = questions(stations.ledger, stations.clock.now_us(), at_once=at_once)
     if stations.stripe is None or not places:
         return settled
     try:
-        _settle(_Asking(stations.ledger, stations.stripe, stations.clock), places, settled)
+        _settle(_Asking(stations.ledger, stations.stripe, stations.clock), run, places, settled)
     except (RemoteError, KeyRefused) as error:
         log.warning("meter events in doubt could not be compared with Stripe: %s", error)
     return settled
 
 
-def _settle(asking: _Asking, places: Sequence[Place], settled: Settled) -> None:
+def _settle(asking: _Asking, run: RunRef, places: Sequence[Place], settled: Settled) -> None:
     for width_s, grouping in WIDTHS:
         for asked in asking.ask(windows_of(places, width_s), grouping):
-            settle_window(asking.ledger, asked, settled)
+            settle_window(asking.ledger, run, asked, settled)
         places, settled.left = settled.left, []
     close_reports(asking.ledger, asking.clock.now_us())
 

@@ -77,18 +77,22 @@ def _entry(ledger: Ledger, entry: Any) -> dict[str, Any]:
         "decision": None,
     }
     if entry["decision_id"] is not None:
-        found["decision"] = _decision(next(iter(ledger.query("decision", decision_id=entry["decision_id"]))))
+        found["decision"] = decision_of(next(iter(ledger.query("decision", decision_id=entry["decision_id"]))))
     if entry["meter_event_id"] is not None:
         found["meter_event"] = _meter_event(ledger, entry)
     return found
 
 
-def _decision(row: Any) -> dict[str, Any]:
+def decision_of(row: Any) -> dict[str, Any]:
+    """A decision as one JSON-able object."""
     return {
         "decision": row["decision_id"],
         "at": format_time(row["at_us"]),
         "who": row["who"],
         "verb": row["verb"],
+        "subject_kind": row["subject_kind"],
+        "subject": row["subject"],
+        "credits": format_micros(row["amount_micros"]),
         "why": row["why"],
         "evidence": msgspec.json.decode(row["detail"]),
     }
@@ -96,7 +100,7 @@ def _decision(row: Any) -> dict[str, Any]:
 
 def _meter_event(ledger: Ledger, entry: Any) -> dict[str, Any]:
     attempts = ledger.query("attempts_of", meter_event_id=entry["meter_event_id"])
-    decisions = ledger.query("decisions_on", subject=entry["meter_event_id"])
+    decisions = ledger.query("decisions_of", subject=entry["meter_event_id"])
     return {
         "identifier": entry["meter_event_id"],
         "sent_as": sent_identifier(entry["meter_event_id"], entry["reissue"]),
@@ -109,7 +113,7 @@ def _meter_event(ledger: Ledger, entry: Any) -> dict[str, Any]:
         "carry_before": format_micros(entry["carry_before_micros"]),
         "carry_after": format_micros(entry["carry_after_micros"]),
         "attempts": [_attempt(attempt) for attempt in attempts],
-        "decisions": [_decision(row) for row in decisions],
+        "decisions": [decision_of(row) for row in decisions],
     }
 
 

@@ -14,7 +14,7 @@ from ..core.clock import format_time
 from ..core.credits import format_micros
 from ..ledger import Ledger
 from ..ledger.held import meter_event_choices
-from .explain import explain_one
+from .explain import decision_of, explain_one
 from .subjects import Subject, find
 
 REMEDIES = {
@@ -76,7 +76,7 @@ def show(ledger: Ledger, identity: str, now_us: int) -> dict[str, Any]:
 
 def decisions(ledger: Ledger, limit: int) -> list[dict[str, Any]]:
     """What was decided, by whom, when and why; the newest first."""
-    return [_decision(row) for row in ledger.query("decisions", limit=limit)]
+    return [decision_of(row) for row in ledger.query("decisions", limit=limit)]
 
 
 def _reasons(ledger: Ledger) -> list[dict[str, Any]]:
@@ -151,22 +151,8 @@ def _carry(row: Any) -> dict[str, Any]:
     }
 
 
-def _decision(row: Any) -> dict[str, Any]:
-    return {
-        "decision": row["decision_id"],
-        "at": format_time(row["at_us"]),
-        "who": row["who"],
-        "verb": row["verb"],
-        "subject_kind": row["subject_kind"],
-        "subject": row["subject"],
-        "credits": format_micros(row["amount_micros"]),
-        "why": row["why"],
-        "detail": msgspec.json.decode(row["detail"]),
-    }
-
-
 def _decisions_of(ledger: Ledger, subject: str) -> list[dict[str, Any]]:
-    return [_decision(row) for row in ledger.query("decisions_of", subject=subject)]
+    return [decision_of(row) for row in ledger.query("decisions_of", subject=subject)]
 
 
 def _shown_meter_event(ledger: Ledger, meter_event_id: str, now_us: int) -> dict[str, Any]:

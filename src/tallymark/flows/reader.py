@@ -27,7 +27,7 @@ from ..errors import TallymarkError, Unavailable
 from ..remote.langfuse import LangfuseClient
 from ..source.observations import ObservationPage, ObservationsSource, WindowEnd
 from ..source.rows import Page
-from ..source.traces import Ahead, Lookup, TracesSource
+from ..source.traces import Ahead, IdStream, TracesSource
 from ..source.windows import Windows
 from .read_ahead import ReadAhead
 
@@ -89,9 +89,9 @@ class TracesApart(TracesSource):
             self._client, ReadTraces(from_us, to_us, only_pending, horizon_us, self._window_us_max), _decode_page
         )
 
-    def lookup(self, from_us: int, to_us: int, horizon_us: int | None = None, ahead: Ahead = iter) -> Lookup:
-        """As TracesSource.lookup. In a long range something is new for certain: it is asked while the child starts."""
-        return super().lookup(from_us, to_us, horizon_us, ReadAhead if _is_long(from_us, to_us, horizon_us) else ahead)
+    def scored(self, from_us: int, to_us: int, horizon_us: int | None = None, ahead: Ahead = iter) -> IdStream:
+        """As TracesSource.scored. In a long range something is new for certain: it is asked while the child starts."""
+        return super().scored(from_us, to_us, horizon_us, ReadAhead if _is_long(from_us, to_us, horizon_us) else ahead)
 
 
 def _is_long(from_us: int, to_us: int, horizon_us: int | None) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 from ..config import Config
-from ..core.balance import CAUSE_OF_STATE, Cause, WindowKey
+from ..core.balance import Cause, Uncertain, WindowKey, cause_of_state
 from ..core.clock import SECOND_US, Clock
 from ..core.credits import MICROS_PER_CREDIT, round_to_micros
 from ..core.decisions import EntryKind
@@ -17,6 +17,7 @@ from ..core.doubt import Window as AskedWindow
 from ..core.states import State
 from ..ledger import Ledger
 from ..ledger.opening import dry_copy
+from ..ledger.reports import suspects
 from ..ledger.rows import RunRef
 from ..meter.stripe_events import StripeMeter
 from .audit import WIDTH_US, Audit, Auditor
@@ -36,15 +37,6 @@ CAUSE_OF_KIND = {
     EntryKind.WAIVER: Cause.WAIVED,
     EntryKind.INVOICED: Cause.INVOICED,
 }
-
-
-@dataclass(slots=True)
-class Uncertain:
-    """Whole credits of the meter events of one window whose place at Stripe is not certain."""
-
-    unsettled: list[int] = field(default_factory=list)
-    doubtful: list[int] = field(default_factory=list)
-    unseen: list[int] = field(default_factory=list)
 
 
 def reconcile(
@@ -69,7 +61,11 @@ def reconcile(
         now_us = stations.clock.now_us()
         from_us = from_us if from_us is not None else now_us - config.lookback_us
         to_us = min(to_us if to_us is not None else now_us, now_us)
-        repaired = run_sync(stations, Request(from_us=from_us, full=True), False, progress) if repair else None
+        repaired = (
+            run_sync(stations, Request(from_us=from_us, full=True, ask_at_once=True), False, progress)
+            if repair
+            else None
+        )
         check_meter(stations)
         run = start_run(stations, "reconcile")
         audit = _audit(stations, run, from_us, to_us, by, progress)
@@ -102,7 +98,7 @@ def _range_of(stations: Stations, ledger: Ledger, run: RunRef, from_us: int, to_
 def _audit_langfuse(stations: Stations, project: Project, run: RunRef, audit: Audit, progress: Progress) -> None:
     """Read a project as a full sync would, up to the present, and audit every trace."""
     chosen = choose_generation(stations, project)
-    auditor = Auditor(decider_of(stations, run, False, style_of(stations, chosen)), audit)
+    auditor = Auditor(decider_of(stations, run, False, style_of(stations, chosen)), audit, stations.ledger)
     collect_span(
         stations,
         project,
@@ -141,28 +137,31 @@ def _audit_ledger(ledger: Ledger, run: RunRef, audit: Audit) -> None:
 def _audit_meter_events(ledger: Ledger, run: RunRef, audit: Audit, now_us: int) -> dict[WindowKey, Uncertain]:
     """Add up the meter events; which credits Stripe may have counted, or may not show yet, by window."""
     uncertain: dict[WindowKey, Uncertain] = {}
+    suspected = {row["meter_event_id"] for row in suspects(ledger, now_us)}
     span = {"from_s": audit.from_us // SECOND_US, "to_s": audit.to_us // SECOND_US, "run_id": run.run_id}
     for row in ledger.query("meter_events_between", **span):
         at_us = row["timestamp_s"] * SECOND_US
         window = audit.window(row["customer_id"], row["meter"], at_us)
         if row["state"] == State.ACCEPTED:
             window.accepted_micros += row["credits"] * MICROS_PER_CREDIT
-        elif row["state"] in CAUSE_OF_STATE:
-            window.differences[CAUSE_OF_STATE[State(row["state"])]] -= row["credits"] * MICROS_PER_CREDIT
+        elif cause := cause_of_state(row["state"], row["reason"]):
+            window.differences[cause] -= row["credits"] * MICROS_PER_CREDIT
         if row["state"] != State.CANCELLED:
             window.differences[Cause.CARRY] -= row["carry_after_micros"] - row["carry_before_micros"]
         key = (row["customer_id"], row["meter"], at_us - at_us % audit.width_us)
-        _note_uncertain(uncertain.setdefault(key, Uncertain()), row, now_us)
+        _note_uncertain(uncertain.setdefault(key, Uncertain()), row, now_us, row["meter_event_id"] in suspected)
     return uncertain
 
 
-def _note_uncertain(uncertain: Uncertain, row: Any, now_us: int) -> None:
+def _note_uncertain(uncertain: Uncertain, row: Any, now_us: int, suspected: bool) -> None:
     if row["state"] == State.IN_DOUBT:
         uncertain.doubtful.append(row["credits"])
     elif row["state"] in (State.PENDING, State.SENDING, State.CANCELLING, State.CANCELLED):
         uncertain.unsettled.append(row["credits"])
     elif row["state"] == State.ACCEPTED and now_us - row["answered_at_us"] < SUMMARY_MARGIN_US:
         uncertain.unseen.append(row["credits"])
+    elif row["state"] == State.ACCEPTED and suspected:
+        uncertain.suspected.append(row["credits"])
 
 
 def _audit_stripe(stations: Stations, audit: Audit, uncertain: dict[WindowKey, Uncertain], progress: Progress) -> None:
@@ -175,8 +174,7 @@ def _audit_stripe(stations: Stations, audit: Audit, uncertain: dict[WindowKey, U
     if stations.stripe is not None and touched:
         _ask(stations.stripe, audit, touched, progress)
     for key, window in audit.windows.items():
-        each = uncertain.get(key, Uncertain())
-        window.explain(each.doubtful, each.unsettled, each.unseen)
+        window.explain(uncertain.get(key, Uncertain()))
 
 
 def _ask(stripe: StripeMeter, audit: Audit, touched: Sequence[AskedWindow], progress: Progress) -> None:

@@ -50,6 +50,8 @@ class Request:
     to_us: int | None = None
     full: bool = False
     only_pending: bool = False
+    ask_at_once: bool = False
+    """Ask Stripe about all that is in doubt, also what was asked about a few hours ago."""
 
     @property
     def is_whole(self) -> bool:
@@ -97,7 +99,7 @@ def run_sync(stations: Stations, request: Request, dry_run: bool, progress: Prog
     collected = [each for _, each in read]
     summary = _first_summary(run, spans, [through for through, _ in read], dry_run)
     _require_found(request, collected)
-    sent = _send(stations, run, progress)
+    sent = _send(stations, run, request.ask_at_once, progress)
     sent.reported += reported
     marked = [mark_project(stations, project, progress) for project in stations.projects]
     _fill(summary, stations, run, collected, sent, marked)
@@ -108,13 +110,13 @@ def run_sync(stations: Stations, request: Request, dry_run: bool, progress: Prog
     return summary
 
 
-def _send(stations: Stations, run: RunRef, progress: Progress) -> Sent:
+def _send(stations: Stations, run: RunRef, ask_at_once: bool, progress: Progress) -> Sent:
     """Send what is owed, and settle what is in doubt; what turns out not to have been counted is sent at once."""
     read_periods(stations)
     cancel_lower(stations, run)
     lateness = stations.config.lateness
     sent = send(stations.ledger, stations.meter, run, stations.clock, progress, lateness)
-    settled = settle_doubts(stations)
+    settled = settle_doubts(stations, run, at_once=ask_at_once)
     if settled.not_sent:
         sent.answers += send(stations.ledger, stations.meter, run, stations.clock, progress, lateness).answers
     sent.settled = settled.accepted + settled.not_sent

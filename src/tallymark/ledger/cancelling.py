@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from ..core.clock import SECOND_US
-from ..core.decisions import EntryKind
 from ..core.ids import idempotency_key, sent_identifier
 from ..core.periods import Lateness
 from ..core.states import Answer, CancelClaim, MeterOutcome, State, after_cancel
 from ..core.windows import STRIPE_PROMISE_MARGIN_US, STRIPE_PROMISE_US
 from ..failpoints import Step
 from . import owner
-from .corrections import Decided, Place, put_decision_txn, withdraw_txn
+from .corrections import Decided, enter_anew_txn
 from .database import Database, Row
 from .ledger import Ledger
 from .rows import RunRef
@@ -99,7 +98,4 @@ def _withdraw_txn(db: Database, run: RunRef, event: Row, now_us: int) -> None:
     meter_event_id, amount_micros = event["meter_event_id"], event["entries_micros"]
     why = "its trace came to less within a day"
     decided = Decided("tallymark", "cancel", "meter_event", meter_event_id, amount_micros, why)
-    number = put_decision_txn(db, run.now_us, decided)
-    withdraw_txn(db, run, meter_event_id, number, Place(), EntryKind.REVERSAL)
-    answer = f"taken back by Stripe (decision {number})"
-    db.write("put_answer", meter_event_id=meter_event_id, answer=answer, now_us=now_us)
+    enter_anew_txn(db, run, now_us, decided)

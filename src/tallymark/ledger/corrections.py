@@ -63,6 +63,15 @@ def put_decision_txn(db: Database, at_us: int, decided: Decided) -> int:
     return linked.decision_id
 
 
+def enter_anew_txn(db: Database, run: RunRef, now_us: int, decided: Decided) -> int:
+    """Withdraw a meter event that Stripe took back, and enter its usage anew where it was; the decision's number."""
+    number = put_decision_txn(db, now_us, decided)
+    withdraw_txn(db, run, decided.subject, number, Place(), EntryKind.REVERSAL)
+    answer = f"taken back by Stripe (decision {number})"
+    db.write("put_answer", meter_event_id=decided.subject, answer=answer, now_us=now_us)
+    return number
+
+
 def withdraw_txn(
     db: Database, run: RunRef, meter_event_id: str, decision_id: int, place: Place | None, kind: EntryKind
 ) -> int:

@@ -16,12 +16,13 @@ import msgspec
 from ..core.clock import DAY_US, SECOND_US, format_time
 from ..core.credits import MICROS_PER_CREDIT
 from ..core.doubt import ASK_AGAIN_US, COUNTED, Judgement, Member, Value, Verdict, Window, judge, quiet_from_us
-from ..core.states import State
+from ..core.states import CANCELLING, State
 from ..failpoints import Step
-from .corrections import Decided, put_decision_txn
+from .corrections import Decided, enter_anew_txn, put_decision_txn
 from .database import Database, Row
 from .ledger import Ledger
 from .reports import OpenReport, open_reports, suspects, take_unnamed_txn
+from .rows import RunRef
 
 QUESTIONS_MAX = 1000
 # A window may hold thousands of meter events, and each that is settled keeps its evidence.
@@ -42,7 +43,7 @@ class Asked:
 
 @dataclass(slots=True)
 class Settled:
-    """How many meter events were found accepted, not sent, or taken back; and where lie those that are left open."""
+    """How many meter events were found counted, to be billed anew, or reported; where lie those that are left open."""
 
     accepted: int = 0
     not_sent: int = 0
@@ -50,15 +51,19 @@ class Settled:
     left: list[Place] = field(default_factory=list)
 
 
-def questions(ledger: Ledger, now_us: int) -> list[Place]:
-    """Where meter events lie that are in doubt or under suspicion, and whose window may be asked about now."""
-    rows = list(ledger.query("in_doubt", now_us=now_us, limit=QUESTIONS_MAX))
-    rows += [row for row in suspects(ledger, now_us) if _may_be_asked(row, now_us)]
+def questions(ledger: Ledger, now_us: int, *, at_once: bool = False) -> list[Place]:
+    """Where meter events lie that are in doubt or under suspicion, and whose window may be asked about now.
+
+    `at_once`: also those that were asked about less than ASK_AGAIN_US ago.
+    """
+    due_us = now_us + ASK_AGAIN_US if at_once else now_us
+    rows = list(ledger.query("in_doubt", now_us=due_us, limit=QUESTIONS_MAX))
+    rows += [row for row in suspects(ledger, now_us) if _may_be_asked(row, due_us)]
     return [(row["customer_id"], row["meter"], row["timestamp_s"]) for row in rows]
 
 
-def _may_be_asked(row: Row, now_us: int) -> bool:
-    return bool(row["state"] == State.ACCEPTED and row["next_attempt_at_us"] <= now_us)
+def _may_be_asked(row: Row, due_us: int) -> bool:
+    return bool(row["state"] == State.ACCEPTED and row["next_attempt_at_us"] <= due_us)
 
 
 def is_quiet(ledger: Ledger, window: Window, now_us: int) -> bool:
@@ -67,7 +72,7 @@ def is_quiet(ledger: Ledger, window: Window, now_us: int) -> bool:
     return quiet_from_us([_member(row, reports) for row in ledger.query("in_window", **_place(window))]) <= now_us
 
 
-def settle_window(ledger: Ledger, asked: Asked, settled: Settled) -> None:
+def settle_window(ledger: Ledger, run: RunRef, asked: Asked, settled: Settled) -> None:
     """Settle what the value of a window decides, and count it; nothing if something happened in it meanwhile."""
     with ledger.transaction(Step.SETTLE_DOUBTS) as db:
         reports = open_reports(db, asked.at_us)
@@ -82,10 +87,12 @@ def settle_window(ledger: Ledger, asked: Asked, settled: Settled) -> None:
                 why = f"{verdict}: {judgement.why}"
                 amount_micros = rows[name]["credits"] * MICROS_PER_CREDIT
                 decided = Decided("tallymark", "settle", "meter_event", name, amount_micros, why, evidence)
-                _apply_txn(db, asked, rows[name], verdict, decided, settled)
+                _apply_txn(db, run, asked, rows[name], verdict, decided, settled)
 
 
-def _apply_txn(db: Database, asked: Asked, row: Row, verdict: Verdict, decided: Decided, settled: Settled) -> None:
+def _apply_txn(
+    db: Database, run: RunRef, asked: Asked, row: Row, verdict: Verdict, decided: Decided, settled: Settled
+) -> None:
     in_doubt = row["state"] == State.IN_DOUBT
     if verdict is Verdict.COUNTED and in_doubt:
         _settle_doubt_txn(db, asked.at_us, State.ACCEPTED, COUNTED, decided)
@@ -93,6 +100,10 @@ def _apply_txn(db: Database, asked: Asked, row: Row, verdict: Verdict, decided: 
         settled.accepted += 1
     elif verdict is Verdict.COUNTED:
         db.write("confirm", meter_event_id=decided.subject)
+    elif verdict is Verdict.NOT_COUNTED and in_doubt and row["reason"] == CANCELLING:
+        # The question was whether Stripe took it back: its identifier is used up.
+        enter_anew_txn(db, run, asked.at_us, replace(decided, verb="cancel"))
+        settled.not_sent += 1
     elif verdict is Verdict.NOT_COUNTED and (report := _report_on(db, asked.at_us, row)):
         settled.taken_back += take_unnamed_txn(db, report, decided, asked.at_us)
     elif verdict is Verdict.NOT_COUNTED and in_doubt:

@@ -29,6 +29,9 @@ MILLISECOND_US = 1000
 CONFIRM_LOOKBACK_US = 35 * DAY_US
 # Node's HTTP server, which Langfuse runs on, refuses a request line and headers of more than 16 kB together.
 ASKED_IDS_BYTES_MAX = 8_000
+# A trace may have two rows, on two dates, and a page has a hundred.
+ASKED_IDS = PAGE_ROWS // 2
+FAR_US = parse_time("2100-01-01T00:00:00Z")
 
 BILLED_FIELDS = "core,io,metrics"
 Filter = dict[str, object]
@@ -111,9 +114,7 @@ class TracesSource:
         return Page(traces, len(traces), sum(page.rows for page in pages), unreadable)
 
     def _read_ids(self, trace_ids: Sequence[str], from_us: int) -> Page:
-        by_id: Filter = {"type": "stringOptions", "column": "id", "operator": "any of", "value": list(trace_ids)}
-        far_us = parse_time("2100-01-01T00:00:00Z")
-        return self._ask(max(from_us, 0), far_us, 1, BILLED_FIELDS, (by_id,))
+        return self._ask(max(from_us, 0), FAR_US, 1, BILLED_FIELDS, (_among(trace_ids),))
 
     def confirm(self, traces: Sequence[Trace]) -> list[Trace]:
         """Read traces again so widely that no early observation is cut off; used before a bill is ever lowered."""
@@ -124,11 +125,19 @@ class TracesSource:
             found += self.read_many([trace.trace_id for trace in chunk], earliest_us - CONFIRM_LOOKBACK_US).traces
         return found
 
-    def lookup(self, from_us: int, to_us: int, horizon_us: int | None = None, ahead: Ahead = iter) -> Lookup:
-        """Answers that the trace list does not carry, for the traces of one range. `ahead` may ask before it must."""
-        unpriced = self._walk(from_us, to_us, "core", TOKENS_WITHOUT_COST, horizon_us)
-        scored = self._walk(from_us, to_us, "core", MARKED_BY_SCORE, horizon_us)
-        return Lookup(IdStream(ahead(unpriced)), IdStream(ahead(map(self._marked_themselves, scored))))
+    def scored(self, from_us: int, to_us: int, horizon_us: int | None = None, ahead: Ahead = iter) -> IdStream:
+        """The traces of one range that a score marks, which their rows do not tell. `ahead` may ask before it must."""
+        pages = self._walk(from_us, to_us, "core", MARKED_BY_SCORE, horizon_us)
+        return IdStream(ahead(map(self._marked_themselves, pages)))
+
+    def unpriced(self, trace_ids: Sequence[str]) -> set[str]:
+        """Which of these traces have tokens and no cost. Asked after their rows were read: what came between counts."""
+        found: set[str] = set()
+        for at in range(0, len(trace_ids), ASKED_IDS):
+            for ids in _chunks_for_url(trace_ids[at : at + ASKED_IDS]):
+                page = self._ask(0, FAR_US, 1, "core", (_among(ids), *TOKENS_WITHOUT_COST))
+                found.update(trace.trace_id for trace in page.traces)
+        return found
 
     def _marked_themselves(self, page: Page) -> Page:
         """The page without traces of which only an observation carries the score: the filter takes both for one."""
@@ -250,12 +259,8 @@ class IdStream:
         self._read_up_to_us = max((trace.timestamp_us for trace in page.traces), default=self._read_up_to_us)
 
 
-@dataclass(slots=True)
-class Lookup:
-    """What else the server knows of traces in one range: tokens without a cost, and scores that mark them."""
-
-    unpriced: IdStream
-    scored: IdStream
+def _among(trace_ids: Sequence[str]) -> Filter:
+    return {"type": "stringOptions", "column": "id", "operator": "any of", "value": list(trace_ids)}
 
 
 def _edges(page: Page) -> tuple[int | None, int | None]:
