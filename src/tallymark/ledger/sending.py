@@ -76,7 +76,7 @@ def _free_abandoned_txn(db: Database, now_us: int) -> None:
 
 
 def is_left_txn(db: Database, row: Row, now_us: int) -> bool:
-    """Whether nobody waits for an answer any more. A claim whose owner is dead ends soon, so that two calls never meet."""
+    """Whether nobody waits for an answer any more. A claim whose owner is dead ends soon: two calls must not meet."""
     if has_ended(row["claimed_until_us"], now_us):
         return True
     if not owner.is_dead(row["claimed_by"]):
