@@ -24,7 +24,8 @@ import psycopg
 ROLE, PASSWORD = "tallymark", "p@ss:w/rd%#"
 WAIT_SECONDS_MAX = 30
 # The tests kill clients, never the server's machine; what it writes need not outlast a power cut.
-QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=60", "listen_addresses=")
+QUICK = ("fsync=off", "full_page_writes=off")
+SETTINGS = ("max_connections=60", "listen_addresses=")
 # Becomes an ordinary user if it is root, which the server refuses to be, and ends when its parent does, in any way.
 BECOME = """
 import ctypes, os, signal, sys
@@ -44,9 +45,9 @@ os.execv(command[0], command)
 
 
 class Server:
-    """A running server."""
+    """A running server; one that is durable waits for its disk."""
 
-    def __init__(self):
+    def __init__(self, *, durable=False):
         self.folder = Path(tempfile.mkdtemp(prefix="tallymark-postgres-"))
         self._numbers = count(1)
         self._user = "nobody" if os.getuid() == 0 else ""
@@ -54,7 +55,9 @@ class Server:
         self._data = self.folder / "data"
         self._own_folder()
         self._initialize()
-        self._process = self._start("postgres", "-D", self._data, "-k", self.folder, *_options(QUICK))
+        self._process = self._start(
+            "postgres", "-D", self._data, "-k", self.folder, *_options(SETTINGS if durable else (*SETTINGS, *QUICK))
+        )
         self._admin = self._connected()
         self._admin.execute(f"create role {ROLE} login password '{PASSWORD}'")
 

@@ -35,13 +35,15 @@ MIGRATIONS = ("0001_first",)
 BUSY_TIMEOUT_SECONDS = 30
 CONNECT_TIMEOUT_SECONDS = 10
 ROWS_AT_ONCE = 1000
-# A process that stands still, or a machine that is gone, must not hold the ledger for longer.
+# A process that stands still, or a machine that is gone, must not hold the ledger for longer. What is sent must outlast a
+# power cut, or it would be forgotten and sent again as something else.
 _SESSION = f"""
 set lock_timeout = '{BUSY_TIMEOUT_SECONDS}s';
 set idle_in_transaction_session_timeout = '5min';
 set tcp_keepalives_idle = 30;
 set tcp_keepalives_interval = 10;
 set tcp_keepalives_count = 3;
+select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off';
 """
 # The lock's class is "tall" in ASCII, and its object the schema, so that two ledgers in a database do not meet.
 _BEGIN = (
@@ -250,6 +252,11 @@ class PostgresDatabase(Database):
                 copy.write_row(row)
 
     # --- the schema
+
+    def weaknesses(self) -> list[str]:
+        """As Database.weaknesses."""
+        off = [row["name"] for row in self.rows("catalog_weaknesses")]
+        return [f"{name} is off on its server: a power cut there can lose what was sent to Stripe" for name in off]
 
     def changes_of_schema(self) -> list[str]:
         """As Database.changes_of_schema."""
