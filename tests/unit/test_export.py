@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from builders import NOW_US
+from databases import DATABASES
 from ledger_lines import bill
 from proved_ledgers import fill, quiet
 from tallymark.commands.ledger import TABLES as NAMES
@@ -25,6 +26,8 @@ from tallymark.ledger import open_ledger
 from tallymark.ledger.export import TABLES
 from tallymark.ledger.sqlite import MIGRATIONS
 from tallymark.sandbox.clock import VirtualClock
+
+pytestmark = pytest.mark.databases(*DATABASES)
 
 CLOCK = VirtualClock(NOW_US)
 

@@ -27,6 +27,8 @@ CLAIMS_MAX = 64
 # How long a run goes on without any meter event settled; longer than another process may hold a claim.
 PATIENCE_SECONDS = 90
 POLL_SECONDS = 0.1
+# A send begins so soon after its claim that it has given up (15 s) before the claim ends and another process may send.
+BEGIN_SECONDS_MAX = 40
 
 
 class Meter(Protocol):
@@ -79,7 +81,7 @@ def _send_open(
     while (next_us := ledger.next_attempt_at_us()) is not None:
         claims = ledger.claim(clock.now_us(), CLAIMS_MAX, lateness)
         if claims:
-            outcomes = _send_all(meter, claims, threads)
+            outcomes = _send_all(meter, claims, threads, clock)
             ledger.settle(list(zip(claims, outcomes, strict=True)), clock.now_us())
             sent.answers.update(outcome.answer for outcome in outcomes)
             raise_refused(outcomes)
@@ -92,9 +94,16 @@ def _send_open(
             clock.sleep(max(POLL_SECONDS, min(1.0, (next_us - clock.now_us()) / SECOND_US)))
 
 
-def _send_all(meter: Meter, claims: Sequence[Claim], threads: ThreadPoolExecutor) -> list[MeterOutcome]:
+def _send_all(meter: Meter, claims: Sequence[Claim], threads: ThreadPoolExecutor, clock: Clock) -> list[MeterOutcome]:
     """Send claims in parallel: each is of another (customer, meter), so none has two calls in flight."""
-    return list(threads.map(lambda claim: answered(lambda: meter.send(claim)), claims))
+    return list(threads.map(lambda claim: answered(lambda: _send_in_time(meter, claim, clock)), claims))
+
+
+def _send_in_time(meter: Meter, claim: Claim, clock: Clock) -> MeterOutcome:
+    """Send a claim, unless those before it took so long that another process may soon send it."""
+    if clock.now_us() > claim.sent_at_us + BEGIN_SECONDS_MAX * SECOND_US:
+        return MeterOutcome(Answer.THROTTLED, "not sent: its claim was about to end")
+    return meter.send(claim)
 
 
 def answered(ask: Callable[[], MeterOutcome]) -> MeterOutcome:

@@ -35,8 +35,8 @@ MIGRATIONS = ("0001_first",)
 BUSY_TIMEOUT_SECONDS = 30
 CONNECT_TIMEOUT_SECONDS = 10
 ROWS_AT_ONCE = 1000
-# A process that stands still, or a machine that is gone, must not hold the ledger for longer. What is sent must outlast a
-# power cut, or it would be forgotten and sent again as something else.
+# A process that stands still, or a machine that is gone, must not hold the ledger for longer. What is sent must outlast
+# a power cut, or it would be forgotten and sent again as something else.
 _SESSION = f"""
 set lock_timeout = '{BUSY_TIMEOUT_SECONDS}s';
 set idle_in_transaction_session_timeout = '5min';
