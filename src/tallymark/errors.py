@@ -15,6 +15,7 @@ TallymarkError
 ├── LedgerError            look at the ledger; nothing is lost                                  exit 4
 │   ├── LedgerMissing      there is none yet
 │   ├── LedgerLocked       another process holds it
+│   ├── LedgerUnreachable  its server does not answer, or the connection was lost
 │   ├── LedgerUnusable     read-only, corrupt, not a ledger
 │   ├── LedgerNewer        written by a newer tallymark
 │   └── LedgerFull         no space left
@@ -101,6 +102,10 @@ class LedgerMissing(LedgerError):
 
 class LedgerLocked(LedgerError):
     """Another process holds the ledger."""
+
+
+class LedgerUnreachable(LedgerError):
+    """The ledger's server does not answer, or the connection to it was lost. Nothing is half-written: run again."""
 
 
 class LedgerUnusable(LedgerError):

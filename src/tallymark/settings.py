@@ -98,7 +98,7 @@ def _is_web_address(url: str) -> bool:
 def parse_ledger_url(text: str) -> str:
     """Read the place of the ledger: sqlite:///PATH or postgresql://… Raises ValueError otherwise."""
     url = parse_text(text)
-    if not re.fullmatch(r"sqlite:///.+|postgresql://.+", url):
+    if not re.fullmatch(r"sqlite:///.+|postgres(?:ql)?://.*", url):
         raise ValueError("must be sqlite:///PATH (sqlite:////PATH for a path from the root) or postgresql://…")
     return url
 

@@ -15,7 +15,7 @@ from tallymark.flows import proof
 from tallymark.ledger import backups, open_ledger, sqlite
 from tallymark.ledger.backups import back_up, copy_rows_txn, verified_backup
 from tallymark.ledger.backups import fill as fill_ledger
-from tallymark.ledger.ledger import open_database
+from tallymark.ledger.opening import open_database
 from tallymark.ledger.sqlite import MIGRATIONS, SqliteDatabase
 from tallymark.ledger.verify import NOTHING_NOTED, verify
 

@@ -238,7 +238,11 @@ def _ledger(config: Config, clock: Clock) -> Iterator[Finding]:
         read = {row["source_key"] for row in ledger.query("sources_read")}
         ledger.put_fact("doctor", "wrote here")
         wrong = clock_problem(ledger, clock.now_us())
+        with ledger.one_moment() as db:
+            weak = db.weaknesses()
     yield Finding("ledger", "ok", "can be opened and written")
+    for told in weak:
+        yield Finding("ledger", "warning", told)
     if read and not read & {_source_key(config, project, clock) for project in config.projects}:
         told = "it has read other projects, and none of these; unless the keys were renewed, check BILLING_LEDGER_URL"
         yield Finding("ledger", "warning", told)
