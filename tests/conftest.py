@@ -1,11 +1,13 @@
 """Nouns that tests ask for: a clock, the two sandboxes, and settings that lead to them."""
 
 import contextlib
-import sqlite3
+from functools import partial
 
 import pytest
 
 from builders import NOW_US, PROJECT, ingested
+from databases import DATABASES, SQLITE, ask, fresh_ledgers
+from postgres_server import stop_server
 from tallymark import config, failpoints
 from tallymark.flows.backfill import backfill
 from tallymark.flows.sync import sync
@@ -14,6 +16,29 @@ from tallymark.sandbox.clock import VirtualClock
 from tallymark.sandbox.http import serve
 from tallymark.sandbox.langfuse import DEFAULT_PROJECT, SandboxLangfuse
 from tallymark.sandbox.stripe import SandboxStripe
+
+
+def pytest_addoption(parser):
+    """Where ledgers are that no test has placed."""
+    parser.addoption("--database", choices=DATABASES, default=SQLITE, help="the database of every test's ledger")
+
+
+def pytest_generate_tests(metafunc):
+    """Run a test that asks for a ledger once on each of the databases that its marker `databases` names."""
+    marker = metafunc.definition.get_closest_marker("databases")
+    if marker is not None and "database" in metafunc.fixturenames:
+        metafunc.parametrize("database", marker.args)
+
+
+def pytest_unconfigure():
+    """Leave no server behind."""
+    stop_server()
+
+
+@pytest.fixture
+def database(request):
+    """The kind of database that ledgers of the test are in."""
+    return request.config.getoption("--database")
 
 
 @pytest.fixture
@@ -55,7 +80,7 @@ def put(langfuse):
 
 
 @pytest.fixture
-def settings(langfuse, stripe, serving, ledger_path):
+def settings(langfuse, stripe, serving, ledger_url):
     """A function that makes settings which lead to the sandboxes (or to those named) and to a ledger of the test."""
     served = {}
 
@@ -74,7 +99,7 @@ def settings(langfuse, stripe, serving, ledger_path):
                 "STRIPE_API_BASE": address(bill_to, stripe_faults),
                 "STRIPE_SECRET_KEY": "sk_test_sandbox",
                 "BILLING_STRIPE_REQUESTS_PER_SECOND": "1000000",
-                "BILLING_LEDGER_URL": f"sqlite:///{ledger_path}",
+                "BILLING_LEDGER_URL": ledger_url,
                 **changes,
             },
         )
@@ -103,12 +128,11 @@ def run_backfill(settings, clock):
 
 
 @pytest.fixture
-def balance(stripe, ledger_path):
+def balance(stripe, look):
     """A function that gives what each customer was billed: Stripe's tally in micro-credits, plus the ledger's carry."""
 
     def read():
-        with contextlib.closing(sqlite3.connect(ledger_path)) as database:
-            carry = dict(database.execute("select customer_id, sum(amount_micros) from carry group by customer_id"))
+        carry = dict(look("select customer_id, sum(amount_micros) from carry group by customer_id"))
         for (customer, _), credits in stripe.tally().items():
             carry[customer] = carry.get(customer, 0) + int(credits) * 1_000_000
         return {customer: micros for customer, micros in carry.items() if micros}
@@ -137,25 +161,33 @@ def stopped():
 
 
 @pytest.fixture
-def ledger_path(tmp_path):
+def new_ledger(database, tmp_path):
+    """A function that gives the address of a ledger of the test, by its name."""
+    with fresh_ledgers(database, tmp_path) as address:
+        yield address
+
+
+@pytest.fixture
+def ledger_url(new_ledger):
     """Where the ledger of `ledger` and of `settings` is."""
+    return new_ledger()
+
+
+@pytest.fixture
+def ledger_path(tmp_path):
+    """The file of that ledger, where it is one."""
     return tmp_path / "ledger.sqlite3"
 
 
 @pytest.fixture
-def ledger(ledger_path):
+def ledger(ledger_url):
     """An open ledger."""
-    opened = open_ledger(f"sqlite:///{ledger_path}")
+    opened = open_ledger(ledger_url)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def look(ledger_path):
-    """A function that asks the ledger's file over a connection of its own, which sees only what is committed."""
-
-    def ask(question, *values):
-        with contextlib.closing(sqlite3.connect(ledger_path)) as database:
-            return database.execute(question, values).fetchall()
-
-    return ask
+def look(ledger_url):
+    """A function that asks the ledger over a connection of its own, which sees only what is committed."""
+    return partial(ask, ledger_url)

@@ -1,10 +1,9 @@
 """Ledgers that hold, for tests of what proves them; and ways to tamper with one."""
 
-import contextlib
-import sqlite3
 from dataclasses import replace
 
 from builders import PROJECT, read_trace
+from databases import without_triggers
 from ledger_lines import ACCEPTED, NOW_US, REJECTED, RUN, UNKNOWN, bill, charge, entry, gather_all, later
 from tallymark.core.clock import HOUR_US
 from tallymark.core.decisions import EntryKind
@@ -87,19 +86,8 @@ def fill(ledger):
     return ledger
 
 
-@contextlib.contextmanager
-def without_triggers(path):
-    """A connection to a ledger's file that may edit everything, with the triggers gone, and there again at the end."""
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
-        triggers = database.execute("select name, sql from sqlite_master where type = 'trigger'").fetchall()
-        for name, _ in triggers:
-            database.execute(f"drop trigger {name}")
-        yield database
-        for _, sql in triggers:
-            database.execute(sql)
-
-
-def tamper(path, script):
-    """Run statements on a ledger's file that no trigger stops."""
-    with without_triggers(path) as database:
-        database.executescript(script)
+def tamper(url, script):
+    """Run statements on a ledger that no trigger stops."""
+    with without_triggers(url) as edit:
+        for statement in script.split(";"):
+            edit(statement)

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from databases import ask, has_table, path_of
 from tallymark.clock import SystemClock
 from tallymark.sandbox.clock import OffsetClock
 from tallymark.sandbox.http import serve
@@ -122,8 +122,8 @@ class World:
 
     @property
     def ledger(self):
-        """Where the ledger is."""
-        return Path(self.settings["BILLING_LEDGER_URL"].removeprefix("sqlite:///"))
+        """The file of the ledger, where it is one."""
+        return path_of(self.settings["BILLING_LEDGER_URL"])
 
     def start(self, *arguments, **settings):
         """Start a command, with these settings besides the world's own; None takes one away."""
@@ -136,13 +136,12 @@ class World:
         return self.start(*arguments, **settings).end()
 
     def ask(self, question, *values):
-        """Rows of the ledger's file, over a connection of our own, which sees only what is committed."""
-        with contextlib.closing(sqlite3.connect(f"{self.ledger.as_uri()}?mode=ro", uri=True)) as database:
-            return database.execute(question, values).fetchall()
+        """Rows of the ledger, over a connection of our own, which sees only what is committed."""
+        return ask(self.settings["BILLING_LEDGER_URL"], question, *values)
 
     def has_ledger(self):
         """Whether the ledger is there with its tables of today, which come all at once."""
-        return self.ledger.exists() and bool(self.ask("select 1 from sqlite_master where name = 'decision'"))
+        return has_table(self.settings["BILLING_LEDGER_URL"], "decision")
 
     def billed(self):
         """Micro-credits by customer: what Stripe counted, and what whole credits left over in the carry."""

@@ -3,6 +3,7 @@
 TallymarkError
 ├── ConfigError            mend a setting or the command line; nothing was read or written      exit 2
 │   ├── KeyRefused         a key is wrong or belongs elsewhere
+│   │   └── NotPermitted   a restricted key lacks one permission
 │   └── MeterError         the meter is missing, inactive, or not the one that was named
 ├── RemoteError            run again later; nothing is lost                                     exit 3
 │   ├── Unreachable        no answer: connection, name, time-out
@@ -14,6 +15,7 @@ TallymarkError
 ├── LedgerError            look at the ledger; nothing is lost                                  exit 4
 │   ├── LedgerMissing      there is none yet
 │   ├── LedgerLocked       another process holds it
+│   ├── LedgerUnreachable  its server does not answer, or the connection was lost
 │   ├── LedgerUnusable     read-only, corrupt, not a ledger
 │   ├── LedgerNewer        written by a newer tallymark
 │   └── LedgerFull         no space left
@@ -40,6 +42,10 @@ class ConfigError(TallymarkError):
 
 class KeyRefused(ConfigError):
     """A service refused the key."""
+
+
+class NotPermitted(KeyRefused):
+    """A restricted key lacks a permission."""
 
 
 class MeterError(ConfigError):
@@ -96,6 +102,10 @@ class LedgerMissing(LedgerError):
 
 class LedgerLocked(LedgerError):
     """Another process holds the ledger."""
+
+
+class LedgerUnreachable(LedgerError):
+    """The ledger's server does not answer, or the connection to it was lost. Nothing is half-written: run again."""
 
 
 class LedgerUnusable(LedgerError):

@@ -7,6 +7,7 @@ from observation_services import ObservationPages, started
 from stripe_account import served
 
 from builders import PROJECT
+from databases import has_table
 from tallymark.flows.progress import quiet
 from tallymark.flows.proof import verify_ledger
 from tallymark.ledger.verify import NOTHING_NOTED
@@ -52,8 +53,8 @@ def bill(run, settings, clock, balance):
 
 
 @pytest.fixture
-def proved(ledger_path):
+def proved(ledger_url):
     """Whatever a test did, its ledger holds at the end: every digest and every sum (`tallymark ledger verify`)."""
     yield
-    if ledger_path.exists():
-        assert verify_ledger(f"sqlite:///{ledger_path}", NOTHING_NOTED, quiet).findings == []
+    if has_table(ledger_url, "entry"):
+        assert verify_ledger(ledger_url, NOTHING_NOTED, quiet).findings == []

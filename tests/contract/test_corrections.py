@@ -4,6 +4,7 @@ import pytest
 
 import tallymark
 from builders import CREDIT_MICROS, CREDITS_OF_A_TRACE, NOW_US, PROJECT
+from databases import DATABASES
 from kills import killed_at
 from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US
 from tallymark.errors import ConfigError
@@ -11,7 +12,7 @@ from tallymark.failpoints import Side, Step
 from tallymark.flows import held_decisions
 from tallymark.sandbox.faults import Fault, Faults
 
-pytestmark = pytest.mark.usefixtures("proved")
+pytestmark = [pytest.mark.databases(*DATABASES), pytest.mark.usefixtures("proved")]
 
 ADJUSTMENTS = "POST /v1/billing/meter_event_adjustments"
 CANCEL = {"BILLING_METER_BUCKET": "trace", "BILLING_CORRECTIONS": "cancel"}

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from builders import CREDIT_MICROS, CREDITS_OF_A_TRACE, NOW_US, PROJECT
+from databases import DATABASES
 from kills import killed_at
 from tallymark.core.clock import HOUR_US, MINUTE_US
 from tallymark.failpoints import Side, Step
@@ -14,7 +15,7 @@ from tallymark.flows import held_decisions
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.langfuse import SandboxLangfuse
 
-pytestmark = pytest.mark.usefixtures("proved")
+pytestmark = [pytest.mark.databases(*DATABASES), pytest.mark.usefixtures("proved")]
 
 
 @pytest.fixture(params=["legacy", "events_only"])

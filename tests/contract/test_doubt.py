@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 import pytest
 
 from builders import CREDITS_OF_A_TRACE, NOW_US
+from databases import DATABASES
 from tallymark.core.clock import HOUR_US, SECOND_US
 from tallymark.failpoints import Side, Step
 from tallymark.flows import doubt
@@ -17,6 +18,8 @@ from tallymark.flows.sync import start_run
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.stripe import SandboxStripe
 from tallymark.sandbox.wire import Request, Response
+
+pytestmark = pytest.mark.databases(*DATABASES)
 
 METER_EVENTS = "/v1/billing/meter_events"
 SENDS = f"POST {METER_EVENTS}"

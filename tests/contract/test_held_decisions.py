@@ -5,6 +5,7 @@ import json
 import pytest
 
 from builders import CREDIT_MICROS, CREDITS_OF_A_TRACE, NOW_US, PROJECT, no_summaries
+from databases import DATABASES
 from kills import killed_at
 from tallymark.core.clock import DAY_US, MINUTE_US, SECOND_US, parse_time
 from tallymark.core.types import Reason
@@ -14,7 +15,7 @@ from tallymark.flows import held_decisions
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.stripe import SandboxStripe
 
-pytestmark = pytest.mark.usefixtures("proved")
+pytestmark = [pytest.mark.databases(*DATABASES), pytest.mark.usefixtures("proved")]
 
 BOUNDARY_US = parse_time("2026-11-23T10:30:00Z")
 LATE_US = BOUNDARY_US - 20 * MINUTE_US

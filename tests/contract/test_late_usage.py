@@ -3,6 +3,7 @@
 import pytest
 
 from builders import CREDITS_OF_A_TRACE, NOW_US, no_summaries
+from databases import DATABASES
 from kills import killed_at
 from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US, parse_time
 from tallymark.errors import KeyRefused
@@ -10,7 +11,7 @@ from tallymark.failpoints import Side, Step
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.stripe import SandboxStripe
 
-pytestmark = pytest.mark.usefixtures("proved")
+pytestmark = [pytest.mark.databases(*DATABASES), pytest.mark.usefixtures("proved")]
 
 # A period begins here every day; the invoice of the one before is final an hour later, half an hour before now.
 BOUNDARY_US = parse_time("2026-11-23T10:30:00Z")

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 import pytest
 
 from builders import CREDITS_OF_A_TRACE, NOW_US, PROJECT
+from databases import DATABASES
 from tallymark.api import explain
 from tallymark.core.clock import SECOND_US
 from tallymark.core.reports import ERROR_REPORT, ErrorReport, Notification, ReportedError, Sample
@@ -22,6 +23,8 @@ from tallymark.sandbox.stripe import SandboxStripe
 from tallymark.sandbox.wire import Request
 from tallymark.show import show_explanation, show_sync
 from tallymark.show_held import show_held
+
+pytestmark = pytest.mark.databases(*DATABASES)
 
 SENDS = "POST /v1/billing/meter_events"
 POLLS = "GET /v2/core/events"

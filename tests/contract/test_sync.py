@@ -6,12 +6,15 @@ import logging
 import pytest
 
 from builders import CREDIT_MICROS, CREDITS_OF_A_TRACE, NOW_US, PROJECT, ingested
+from databases import DATABASES
 from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US, format_time
 from tallymark.errors import NotFound, Unreachable
 from tallymark.flows import collect
 from tallymark.remote.langfuse import ATTEMPTS_MAX
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.story import expect, tell
+
+pytestmark = pytest.mark.databases(*DATABASES)
 
 STORY_TRACES = 300
 STORY_FROM_US = NOW_US - 40 * DAY_US

@@ -4,6 +4,7 @@ import pytest
 from stub_services import Answers, Pages, row
 
 from builders import CREDITS_OF_A_TRACE, NOW_US, PROJECT
+from databases import DATABASES
 from tallymark.core.clock import DAY_US, format_time
 from tallymark.errors import Garbled, KeyRefused, LedgerLocked, LedgerNewer, LedgerUnusable, Unavailable
 from tallymark.failpoints import Step
@@ -83,6 +84,24 @@ def test_odd_but_honest_rows_are_billed(synced, stripe, changes, customer):
     """Numbers as ids, unknown fields, unicode, ids of 800 characters."""
     assert synced(row(**{"id": "odd", **changes}), good=3) == {}
     assert stripe.tally()[customer, "credits"] >= CREDITS_OF_A_TRACE
+
+
+@pytest.mark.databases(*DATABASES)
+@pytest.mark.parametrize("character", ["\0", "\ud83d", "\ude00"], ids=["NUL", "first half", "second half"])
+def test_a_character_that_no_database_takes_stops_nothing(synced, look, stripe, character):
+    """NUL, and half of a surrogate pair, become U+FFFD on their way in, in ids, names, metadata and prompts alike."""
+    odd = {
+        "name": f"a{character}b",
+        "userId": character,
+        "input": [character],
+        "metadata": {"customerId": f"c{character}"},
+    }
+
+    assert synced(row(f"t{character}", **odd), good=3) == {}
+    assert look("select name, user_id, customer_id from trace where trace_id = ?", "t\ufffd") == [
+        ("a\ufffdb", "\ufffd", "c\ufffd")
+    ]
+    assert stripe.tally()["c\ufffd", "credits"] == CREDITS_OF_A_TRACE
 
 
 def test_the_same_trace_on_two_dates_is_billed_once(put, langfuse, run, stripe, settings):

@@ -3,6 +3,7 @@
 import pytest
 
 from builders import CREDITS_OF_A_TRACE, NOW_US, PROJECT, no_summaries
+from databases import DATABASES
 from tallymark.core.clock import DAY_US, SECOND_US
 from tallymark.errors import KeyRefused, RemoteError
 from tallymark.meter.stripe_events import StripeMeter
@@ -10,6 +11,8 @@ from tallymark.sandbox.faults import Fault, Faults, nth
 from tallymark.sandbox.story import expect, tell
 from tallymark.sandbox.stripe import SandboxStripe
 from tallymark.sandbox.wire import Response
+
+pytestmark = pytest.mark.databases(*DATABASES)
 
 METER_EVENTS = "/v1/billing/meter_events"
 EVERY_FAULT = {

@@ -20,6 +20,8 @@ SMALL = {
     "tallymark.flows.send.GATHER_BUCKETS": 30,
     "tallymark.flows.send.CLAIMS_MAX": 8,
     "tallymark.marks.langfuse.BODY_BYTES_MAX": 5_000,
+    # A killed child is gone on with at once.
+    "tallymark.ledger.sending.LAST_CALL_SECONDS": 0,
 }
 SETTINGS = {
     "BILLING_METER_BUCKET": "day",
@@ -29,6 +31,7 @@ SETTINGS = {
 # What a sync imports on its way; a name that is gone costs time and nothing else.
 PRELOADED = [
     *(f"tallymark.{name}" for name in ("cli", "api", "console", "show", "flows.sync", "flows.backfill")),
+    "tallymark.ledger.postgres",
     *(
         f"stripe.{name}"
         for name in ("_stripe_client", "_event", "billing._meter_service", "billing._meter_event_service")
@@ -64,6 +67,15 @@ class CrashChild:
         while heard != word:
             assert self._told.poll(WAIT_SECONDS_MAX), f"{word}: nothing was heard"
             heard = self._told.recv()
+
+    @property
+    def process_id(self):
+        """Its process id."""
+        return self._process.pid
+
+    def is_running(self):
+        """Whether it has not ended yet."""
+        return self._process.is_alive()
 
     def go_on(self):
         """Let a child that stands still go on."""

@@ -16,7 +16,7 @@ from children import CrashChild
 from observation_services import HEADERS
 
 from child import Stop
-from databases import fresh_ledgers
+from databases import DATABASES, SQLITE, fresh_ledgers
 from tallymark.clock import SystemClock
 from tallymark.core.clock import DAY_US, SECOND_US, format_time, parse_time
 from tallymark.failpoints import Side, Step
@@ -25,8 +25,6 @@ from tallymark.sandbox.story import expect, tell
 from tallymark.sandbox.wire import Request
 from worlds import PROJECT, World, open_world
 
-# The databases on which every scenario is run.
-DATABASES = ("sqlite",)
 TRACES = 220
 SYNC, FULL_SYNC, BACKFILL = ("sync", "--json"), ("sync", "--json", "--full"), ("backfill", "--json")
 LEGACY, EVENTS_ONLY = "legacy", "events_only"
@@ -63,7 +61,7 @@ def _story():
 
 
 @contextlib.contextmanager
-def world_of(folder, scenario, database="sqlite", **services):
+def world_of(folder, scenario, database=SQLITE, **services):
     """A world in which everything has happened that comes before a scenario's command."""
     langfuse = SandboxLangfuse(clock=SystemClock(), generation=scenario.generation)
     with (
@@ -350,5 +348,5 @@ SCENARIOS = (
         then=check_invoice_items,
         ends=(0, 2),
     ),
-    Scenario("old ledger", (Step.MIGRATE, Step.GATHER), before=old_ledger, databases=("sqlite",)),
+    Scenario("old ledger", (Step.MIGRATE, Step.GATHER), before=old_ledger, databases=(SQLITE,)),
 )

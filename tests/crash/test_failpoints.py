@@ -11,9 +11,10 @@ from itertools import product
 import pytest
 from children import SMALL, CrashChild
 from judge import check_marks, check_money, check_order, check_traces
-from scenarios import BACKFILL, DATABASES, EVENTS_ONLY, FULL_SYNC, SCENARIOS, SYNC, run, world_of
+from scenarios import BACKFILL, EVENTS_ONLY, FULL_SYNC, SCENARIOS, SYNC, run, world_of
 
 from child import REACHED, STARTED, Stop, Then
+from databases import DATABASES, SQLITE
 from tallymark.clock import SystemClock
 from tallymark.failpoints import Side, Step
 from tallymark.sandbox.faults import Fault, Faults
@@ -42,7 +43,9 @@ def kills():
     for scenario in SCENARIOS:
         times = {**dict.fromkeys(scenario.steps, (1,)), **dict.fromkeys(scenario.often, (1, 2, LAST))}
         for database, (step, each), side in product(scenario.databases, times.items(), Side):
-            yield from ((database, scenario, step, side, time) for time in each)
+            # What differs between the databases is what becomes of one commit: there the first time is enough.
+            tried = each if database == SQLITE else (1,)
+            yield from ((database, scenario, step, side, time) for time in tried)
 
 
 KILLS = list(kills())

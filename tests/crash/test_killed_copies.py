@@ -6,9 +6,11 @@ import sys
 
 import pytest
 
+from databases import DATABASES
 from tallymark.failpoints import Side, Step
 from worlds import environment, open_world
 
+pytestmark = pytest.mark.databases(*DATABASES)
 # Runs a command in a process that kills itself where a step is reached.
 ARMED = """
 import os, signal, sys
@@ -22,9 +24,9 @@ ENTRIES = "select count(*), sum(amount_micros) from entry"
 
 
 @pytest.fixture
-def world(tmp_path):
+def world(tmp_path, ledger_url):
     """A world whose story is billed."""
-    with open_world(tmp_path, traces=100) as opened:
+    with open_world(tmp_path, traces=100, ledger_url=ledger_url) as opened:
         assert opened.run("sync").status == 1
         yield opened
 
@@ -70,9 +72,9 @@ def test_a_backup_killed_after_its_name_is_given_is_whole(world):
         (Step.RESTORE, Side.BEFORE),
     ],
 )
-def test_a_restore_that_is_killed_leaves_an_empty_ledger(world, step, side):
+def test_a_restore_that_is_killed_leaves_an_empty_ledger(world, new_ledger, step, side):
     """Or none at all; the same command then fills it, and nothing is billed twice."""
-    file, url = world.folder / "backup.sqlite3", f"sqlite:///{world.folder / 'restored.sqlite3'}"
+    file, url = world.folder / "backup.sqlite3", new_ledger("restored")
     assert world.run("ledger", "backup", file).status == 0
     expected, tally = world.ask(ENTRIES), world.stripe.tally()
     killed(world, step, side, "ledger", "restore", file, BILLING_LEDGER_URL=url)
@@ -86,9 +88,9 @@ def test_a_restore_that_is_killed_leaves_an_empty_ledger(world, step, side):
     assert world.stripe.tally() == tally
 
 
-def test_a_restore_killed_after_its_commit_is_whole(world):
+def test_a_restore_killed_after_its_commit_is_whole(world, new_ledger):
     """A second try is refused, as the ledger is in use."""
-    file, url = world.folder / "backup.sqlite3", f"sqlite:///{world.folder / 'restored.sqlite3'}"
+    file, url = world.folder / "backup.sqlite3", new_ledger("restored")
     assert world.run("ledger", "backup", file).status == 0
     expected = world.ask(ENTRIES)
     killed(world, Step.RESTORE, Side.AFTER, "ledger", "restore", file, BILLING_LEDGER_URL=url)

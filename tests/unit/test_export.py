@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from builders import NOW_US
+from databases import DATABASES
 from ledger_lines import bill
 from proved_ledgers import fill, quiet
 from tallymark.commands.ledger import TABLES as NAMES
@@ -25,6 +26,8 @@ from tallymark.ledger import open_ledger
 from tallymark.ledger.export import TABLES
 from tallymark.ledger.sqlite import MIGRATIONS
 from tallymark.sandbox.clock import VirtualClock
+
+pytestmark = pytest.mark.databases(*DATABASES)
 
 CLOCK = VirtualClock(NOW_US)
 
@@ -188,9 +191,9 @@ def test_an_export_that_fails_leaves_nothing(used, folder, monkeypatch):
     assert [path.name for path in folder.parent.iterdir() if "export" in path.name] == []
 
 
-def test_one_moment_is_exported_while_others_write(used, folder, ledger_path, monkeypatch):
+def test_one_moment_is_exported_while_others_write(used, folder, ledger_url, monkeypatch):
     """Between two tables another process bills; the sums of what is exported agree."""
-    other = open_ledger(f"sqlite:///{ledger_path}")
+    other = open_ledger(ledger_url)
     stream = type(used._db).stream
 
     def write_meanwhile(database, name, /, **values):

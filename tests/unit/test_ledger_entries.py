@@ -5,9 +5,13 @@ import sqlite3
 import pytest
 
 from builders import PROJECT, read_trace
+from databases import DATABASES, REFUSED, ask
 from ledger_lines import NOW_US, RUN, adjust, bill, charge, claim_one, entry, gather_all
 from tallymark.core.clock import SECOND_US
+from tallymark.errors import LedgerUnusable
 from tallymark.ledger import open_ledger
+
+pytestmark = pytest.mark.databases(*DATABASES)
 
 # ---- entries are never edited
 
@@ -23,26 +27,24 @@ from tallymark.ledger import open_ledger
         "delete from entry",
     ],
 )
-def test_a_covered_entry_can_be_neither_edited_nor_deleted(ledger, ledger_path, look, edit):
+def test_a_covered_entry_can_be_neither_edited_nor_deleted(ledger, ledger_url, look, edit):
     """A wrong entry is answered by another entry; the database itself refuses anything else."""
     bill(ledger, "t1")
     gather_all(ledger)
     before = look("select * from entry")
 
-    with sqlite3.connect(ledger_path) as other, pytest.raises(sqlite3.IntegrityError, match="an entry is never"):
-        other.execute(edit)
-    other.close()
+    with pytest.raises(REFUSED, match="an entry is never"):
+        ask(ledger_url, edit)
 
     assert look("select * from entry") == before
 
 
-def test_an_open_entry_cannot_be_edited_while_it_is_covered(ledger, ledger_path):
+def test_an_open_entry_cannot_be_edited_while_it_is_covered(ledger, ledger_url):
     """Setting the meter event is the one change, and it changes nothing else on the way."""
     bill(ledger, "t1")
 
-    with sqlite3.connect(ledger_path) as other, pytest.raises(sqlite3.IntegrityError, match="never edited"):
-        other.execute("update entry set meter_event_id = 'x', amount_micros = 1")
-    other.close()
+    with pytest.raises(REFUSED, match="never edited"):
+        ask(ledger_url, "update entry set meter_event_id = 'x', amount_micros = 1")
 
 
 def test_the_unique_key_refuses_a_second_charge(ledger, look, monkeypatch):
@@ -51,7 +53,9 @@ def test_the_unique_key_refuses_a_second_charge(ledger, look, monkeypatch):
     stale = ledger._db.rows
     monkeypatch.setattr(ledger._db, "rows", lambda of, /, **v: [] if of == "billed_by_meter" else stale(of, **v))
 
-    with pytest.raises(sqlite3.IntegrityError, match="UNIQUE constraint failed: entry"):
+    with pytest.raises(
+        (sqlite3.IntegrityError, LedgerUnusable), match=r"UNIQUE constraint failed: entry|UniqueViolation"
+    ):
         bill(ledger, "t1")
 
     assert look("select count(*) from entry") == [(1,)]
@@ -122,7 +126,9 @@ def test_the_carry_of_one_bucket_goes_into_the_next(ledger, look):
 
     gather_all(ledger)
 
-    assert look("select credits, carry_before_micros, carry_after_micros, state from meter_event order by rowid") == [
+    assert look(
+        "select credits, carry_before_micros, carry_after_micros, state from meter_event order by bucket_start_us"
+    ) == [
         (0, 0, 600_000, "carried"),
         (1, 600_000, 200_000, "pending"),
     ]
@@ -186,9 +192,9 @@ def test_gathering_takes_no_more_buckets_than_it_is_asked_for(ledger):
     assert [ledger.gather(RUN, 2) for _ in range(4)] == [2, 2, 1, 0]
 
 
-def test_identifiers_of_two_ledgers_differ(ledger, tmp_path, look):
+def test_identifiers_of_two_ledgers_differ(ledger, new_ledger, look):
     """The same usage in two ledgers never looks like one meter event to Stripe."""
-    other = open_ledger(f"sqlite:///{tmp_path / 'other.sqlite3'}")
+    other = open_ledger(new_ledger("other"))
     for each in (ledger, other):
         bill(each, "t1")
         gather_all(each)

@@ -2,11 +2,11 @@
 
 import contextlib
 import inspect
-import sqlite3
 
 import pytest
 
 from builders import PROJECT, read_trace
+from databases import DATABASES, NESTED, ask, everything
 from ledger_lines import ACCEPTED, NOW_US, REJECTED, RUN, UNKNOWN, adjust, bill, claim_one, gather_all, later
 from tallymark.core.choices import Choice
 from tallymark.core.clock import DAY_US
@@ -21,6 +21,7 @@ from tallymark.ledger import cancelling, deletions, held, periods, rulings
 from tallymark.ledger.corrections import Place
 from tallymark.ledger.held import Word
 
+pytestmark = pytest.mark.databases(*DATABASES)
 LATER_RUN = RUN._replace(now_us=later(7200))
 KEY = (PROJECT, "t1")
 
@@ -136,14 +137,13 @@ def test_what_may_have_arrived_is_never_withdrawn(ledger, look):
         held.decide_meter_events(ledger, RUN, word(Choice.WAIVE), [claim.meter_event_id])
 
 
-def test_a_reported_one_is_sent_again_under_a_new_identifier(ledger, look, ledger_path):
+def test_a_reported_one_is_sent_again_under_a_new_identifier(ledger, look, ledger_url):
     """Whether Stripe frees the old one is not documented."""
     bill(ledger, "t1")
     gather_all(ledger)
     claim = claim_one(ledger)
     ledger.settle([(claim, REJECTED)], later(1))
-    with contextlib.closing(sqlite3.connect(ledger_path)) as other, other:
-        other.execute("update meter_event set reported_at_us = 1")
+    ask(ledger_url, "update meter_event set reported_at_us = 1")
 
     held.decide_meter_events(ledger, RUN, word(Choice.AS_IS), [claim.meter_event_id])
 
@@ -175,9 +175,9 @@ def cancel_setup(ledger):
     adjust(ledger, "cancel", -1_000_000, customer="cus_c", bucket="trace")
 
 
-def settle_a_cancel(ledger, path):
+def settle_a_cancel(ledger, url):
     (claim,) = cancelling.claim_cancels(ledger, later(2), 10, Lateness())
-    before = seen(path)
+    before = everything(url)
     return before, lambda: cancelling.settle_cancels(
         ledger, RUN, [(claim, MeterOutcome(Answer.ACCEPTED, "taken"))], later(3), ()
     )
@@ -235,13 +235,6 @@ def used(ledger, waiting):
     return ledger, held_id
 
 
-def seen(path):
-    """Everything that a second connection can read."""
-    with contextlib.closing(sqlite3.connect(path)) as other:
-        tables = [name for (name,) in other.execute("select name from sqlite_master where type = 'table' order by 1")]
-        return {table: other.execute(f"select * from {table} order by 1, 2").fetchall() for table in tables}
-
-
 def test_the_table_above_names_every_writing_function():
     """A function that opens a transaction cannot be added without being tested here."""
     writing = {
@@ -255,24 +248,24 @@ def test_the_table_above_names_every_writing_function():
 
 
 @pytest.fixture(params=WRITES, ids=lambda each: each[1])
-def write(request, used, ledger_path):
+def write(request, used, ledger_url):
     """What the ledger was before, and a function that makes one writing function write."""
     ledger, held_id = used
     if request.param == (cancelling, "settle_cancels"):
-        return settle_a_cancel(ledger, ledger_path)
-    return seen(ledger_path), lambda: WRITES[request.param](ledger, held_id)
+        return settle_a_cancel(ledger, ledger_url)
+    return everything(ledger_url), lambda: WRITES[request.param](ledger, held_id)
 
 
-def test_what_a_function_wrote_is_committed_when_it_returns(write, ledger_path):
+def test_what_a_function_wrote_is_committed_when_it_returns(write, ledger_url):
     """A second connection sees it at once."""
     before, make = write
 
     make()
 
-    assert seen(ledger_path) != before
+    assert everything(ledger_url) != before
 
 
-def test_every_write_is_inside_the_functions_transaction(write, used, ledger_path, monkeypatch):
+def test_every_write_is_inside_the_functions_transaction(write, used, ledger_url, monkeypatch):
     """If the transaction is rolled back, a second connection sees nothing of it."""
     before, make = write
     begin = type(used[0]._db).transaction
@@ -287,17 +280,17 @@ def test_every_write_is_inside_the_functions_transaction(write, used, ledger_pat
         patched.setattr(type(used[0]._db), "transaction", rolled_back)
         make()
 
-    assert seen(ledger_path) == before
+    assert everything(ledger_url) == before
 
 
-def test_a_function_never_joins_a_transaction_that_is_open(write, used, ledger_path):
+def test_a_function_never_joins_a_transaction_that_is_open(write, used, ledger_url):
     """The ledger is the only owner of transactions: nested, it refuses, and the outer one can still be undone."""
     before, make = write
 
-    with pytest.raises(sqlite3.OperationalError, match="within a transaction"), used[0]._db.transaction(Step.RECORD):
+    with pytest.raises(NESTED, match="within a transaction"), used[0]._db.transaction(Step.RECORD):
         make()
 
-    assert seen(ledger_path) == before
+    assert everything(ledger_url) == before
 
 
 # ---- traces

@@ -2,12 +2,15 @@
 
 import pytest
 
+from databases import DATABASES
 from ledger_lines import ACCEPTED, NOW_US, REJECTED, RUN, THROTTLED, UNKNOWN, adjust, bill, claim_one, gather_all, later
 from tallymark.core.choices import Choice
 from tallymark.core.clock import DAY_US, MINUTE_US
 from tallymark.core.periods import Lateness, Period
 from tallymark.ledger.held import Word, decide_meter_events
 from tallymark.ledger.periods import Checked, lanes_to_check, periods_txn, put_periods
+
+pytestmark = pytest.mark.databases(*DATABASES)
 
 SEND = Lateness(None)
 

@@ -2,10 +2,10 @@
 
 import contextlib
 import inspect
-import sqlite3
 
 import pytest
 
+from databases import DATABASES, everything
 from ledger_lines import ACCEPTED, NOW_US, RUN, UNKNOWN, bill, claim_one, gather_all, later
 from tallymark.core.clock import HOUR_US, SECOND_US
 from tallymark.core.doubt import Value, Window
@@ -27,6 +27,7 @@ from tallymark.ledger.reports import (
     unexplained_reports,
 )
 
+pytestmark = pytest.mark.databases(*DATABASES)
 CUSTOMERS = ("doubtful", "accepted", "named")
 LATER_US = NOW_US + 30 * HOUR_US
 HOUR_S = 3600
@@ -94,13 +95,6 @@ def close_after_all_was_counted(ledger):
     close_reports(ledger, LATER_US)
 
 
-def seen(path):
-    """Everything that a second connection can read."""
-    with contextlib.closing(sqlite3.connect(path)) as other:
-        tables = [name for (name,) in other.execute("select name from sqlite_master where type = 'table' order by 1")]
-        return {table: other.execute(f"select * from {table} order by 1, 2").fetchall() for table in tables}
-
-
 def test_the_table_above_names_every_writing_function():
     """A function that opens a transaction cannot be added without being tested here."""
     writing = {
@@ -114,19 +108,19 @@ def test_the_table_above_names_every_writing_function():
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_what_a_function_wrote_is_committed_when_it_returns(used, look, ledger_path, name):
+def test_what_a_function_wrote_is_committed_when_it_returns(used, look, ledger_url, name):
     """A second connection sees it at once."""
-    before = seen(ledger_path)
+    before = everything(ledger_url)
 
     WRITES[name](used, look)
 
-    assert seen(ledger_path) != before
+    assert everything(ledger_url) != before
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_every_write_is_inside_the_functions_transaction(used, look, ledger_path, name, monkeypatch):
+def test_every_write_is_inside_the_functions_transaction(used, look, ledger_url, name, monkeypatch):
     """If the transaction is rolled back, a second connection sees nothing of it."""
-    before = seen(ledger_path)
+    before = everything(ledger_url)
     begin = type(used._db).transaction
 
     @contextlib.contextmanager
@@ -139,7 +133,7 @@ def test_every_write_is_inside_the_functions_transaction(used, look, ledger_path
         patched.setattr(type(used._db), "transaction", rolled_back)
         WRITES[name](used, look)
 
-    assert seen(ledger_path) == before
+    assert everything(ledger_url) == before
 
 
 # ---- doubts

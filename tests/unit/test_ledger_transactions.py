@@ -2,16 +2,18 @@
 
 import contextlib
 import inspect
-import sqlite3
 
 import pytest
 
 from builders import PROJECT, read_trace
+from databases import DATABASES, NESTED, everything, impatient
 from ledger_lines import ACCEPTED, NOW_US, REJECTED, RUN, adjust, bill, charge, entry, gather_all, later
+from tallymark.errors import LedgerLocked
 from tallymark.failpoints import Step
-from tallymark.ledger import Ledger, open_ledger, sending
+from tallymark.ledger import Ledger, sending
 from tallymark.ledger.ledger import Coverage
 
+pytestmark = pytest.mark.databases(*DATABASES)
 COVERAGE = Coverage("source", "sync", 0, NOW_US)
 
 
@@ -42,15 +44,8 @@ WRITES = {
 
 
 @pytest.fixture
-def path(tmp_path):
-    """Where the ledger is."""
-    return tmp_path / "ledger.sqlite3"
-
-
-@pytest.fixture
-def used(path):
+def used(ledger):
     """A ledger in which every writing method has something to do."""
-    ledger = open_ledger(f"sqlite:///{path}")
     ledger.start_run("run-1", "sync", NOW_US, "card", "text")
     ledger.put_coverage(Coverage("source", "backfill", 0, 1))
     bill(ledger, "carried", 1, customer="cus_3")
@@ -62,15 +57,7 @@ def used(path):
     adjust(ledger, "t1", 700_000, minutes_ago=120)
     untagged = read_trace("untagged", tags=())
     ledger.record(RUN, [untagged], lambda one, _: charge(one, entry(one, 1)))
-    yield ledger
-    ledger.close()
-
-
-def seen(path):
-    """Everything that a second connection can read."""
-    with contextlib.closing(sqlite3.connect(path)) as other:
-        tables = [name for (name,) in other.execute("select name from sqlite_master where type = 'table' order by 1")]
-        return {table: other.execute(f"select * from {table} order by 1, 2").fetchall() for table in tables}
+    return ledger
 
 
 def test_the_table_above_names_every_writing_method():
@@ -85,19 +72,19 @@ def test_the_table_above_names_every_writing_method():
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_what_a_method_wrote_is_committed_when_it_returns(used, path, name):
+def test_what_a_method_wrote_is_committed_when_it_returns(used, ledger_url, name):
     """A second connection sees it at once."""
-    before = seen(path)
+    before = everything(ledger_url)
 
     WRITES[name](used)
 
-    assert seen(path) != before
+    assert everything(ledger_url) != before
 
 
 @pytest.mark.parametrize("name", [name for name in WRITES if name != "settle"])
-def test_every_write_is_inside_the_methods_transaction(used, path, name, monkeypatch):
+def test_every_write_is_inside_the_methods_transaction(used, ledger_url, name, monkeypatch):
     """If the transaction of a method is rolled back, a second connection sees nothing of it."""
-    before = seen(path)
+    before = everything(ledger_url)
     begin = type(used._db).transaction
 
     @contextlib.contextmanager
@@ -110,16 +97,16 @@ def test_every_write_is_inside_the_methods_transaction(used, path, name, monkeyp
         patched.setattr(type(used._db), "transaction", rolled_back)
         WRITES[name](used)
 
-    assert seen(path) == before
-    assert not used._db._connection.in_transaction
+    assert everything(ledger_url) == before
+    used.put_fact("no transaction", "is open")
 
 
-def test_an_answer_is_stored_wholly_or_not_at_all(used, path, monkeypatch):
+def test_an_answer_is_stored_wholly_or_not_at_all(used, ledger_url, monkeypatch):
     """Attempt, state and marks of a settle belong together; several answers too."""
     bill(used, "t2", customer="cus_2")
     gather_all(used)
     claims = used.claim(later(120), 10)
-    before = seen(path)
+    before = everything(ledger_url)
     settle_one_claim = sending.settle_txn
 
     def fail_at_the_second(database, claim, outcome, now_us):
@@ -131,29 +118,30 @@ def test_an_answer_is_stored_wholly_or_not_at_all(used, path, monkeypatch):
         patched.setattr(sending, "settle_txn", fail_at_the_second)
         used.settle([(claim, ACCEPTED) for claim in claims], later(121))
 
-    assert seen(path) == before
+    assert everything(ledger_url) == before
 
 
 @pytest.mark.parametrize("name", [name for name in WRITES if name != "settle"])
-def test_a_method_never_joins_a_transaction_that_is_open(used, path, name):
+def test_a_method_never_joins_a_transaction_that_is_open(used, ledger_url, name):
     """The ledger is the only owner of transactions: nested, it refuses, and the outer one can still be undone."""
-    before = seen(path)
+    before = everything(ledger_url)
 
-    with pytest.raises(sqlite3.OperationalError, match="within a transaction"), used._db.transaction(Step.RECORD):
+    with pytest.raises(NESTED, match="within a transaction"), used._db.transaction(Step.RECORD):
         WRITES[name](used)
 
-    assert seen(path) == before
-    assert not used._db._connection.in_transaction
+    assert everything(ledger_url) == before
+    used.put_fact("no transaction", "is open")
 
 
-def test_a_decision_is_taken_under_the_write_lock(used, path):
+def test_a_decision_is_taken_under_the_write_lock(used, ledger_url):
     """What a decision rests on cannot change before it is stored: a second writer must wait."""
-    with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+    with impatient(ledger_url) as other:
 
         def decide(trace, _known):
-            with pytest.raises(sqlite3.OperationalError, match="locked"):
-                other.execute("begin immediate")
+            with pytest.raises(LedgerLocked), other.transaction(Step.RECORD):
+                pass
             return charge(trace, entry(trace, 1))
 
         used.record(RUN, [read_trace("new")], decide)
-        other.execute("begin immediate")
+        with other.transaction(Step.RECORD):
+            pass

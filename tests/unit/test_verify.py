@@ -1,12 +1,11 @@
 """Verifying a ledger: one that holds is found to hold, and whatever is tampered with is named, row by row."""
 
-import sqlite3
-
 import pytest
 
 from builders import read_trace
+from databases import DATABASES, everything, run_script, without_triggers
 from ledger_lines import RUN, bill, charge, entry, gather_all
-from proved_ledgers import adjust, fill, quiet, tamper, verified, with_card, without_triggers
+from proved_ledgers import adjust, fill, quiet, tamper, verified, with_card
 from tallymark.core.ids import link
 from tallymark.errors import ConfigError
 from tallymark.ledger import judges
@@ -14,6 +13,7 @@ from tallymark.ledger.chain import decision_content, decision_of, entry_content,
 from tallymark.ledger.judges import Head
 from tallymark.ledger.verify import FINDINGS_MAX, parse_head
 
+pytestmark = pytest.mark.databases(*DATABASES)
 COVERED = "select meter_event_id from meter_event where state = 'accepted' and carry_after_micros = 700000"
 INVOICED = "select meter_event_id from meter_event where customer_id = 'cus_invoiced'"
 COPY_OF_4 = (
@@ -104,7 +104,6 @@ TAMPERED = {
     "a decision's amount": ("update decision set amount_micros = 1 where decision_id = 2", "decisions",
                             "decision 2", "its amount is 0.000001, and its entries take 3.100000 back"),
     "a rate card": ("update rate_card set body = 'other'", "rate cards", "rate card card", "its digest is other"),
-    "a trigger": ("create trigger t after insert on entry begin select 1; end", "schema", "the schema", "none that"),
     "an index": ("drop index meter_event_in_flight", "schema", "the schema", "index meter_event_in_flight is missing"),
 }  # fmt: skip
 
@@ -132,13 +131,13 @@ def test_a_ledger_that_holds_is_found_to_hold(used):
     assert (report.entries[:3], report.decisions[:2]) == ("15:", "3:")
 
 
-def test_a_waiver_that_ends_is_gathered(used, ledger_path):
+def test_a_waiver_that_ends_is_gathered(used, ledger_url):
     """Usage that was waived came to less: so much of the waiver ends, by a line that no decision names."""
     trace = read_trace("waived")
     for line in (entry(trace, -400_000, kind="adjustment"), entry(trace, 400_000, kind="waiver")):
         used.record(RUN, [trace], lambda one, _, line=line: charge(one, line))
     gather_all(used)
-    tamper(ledger_path, "update trace set billed_micros = 2700000, waived_micros = 2700000 where trace_id = 'waived'")
+    tamper(ledger_url, "update trace set billed_micros = 2700000, waived_micros = 2700000 where trace_id = 'waived'")
 
     assert verified(used).findings == []
 
@@ -151,25 +150,28 @@ def test_an_empty_ledger_holds(ledger):
 
 
 @pytest.mark.parametrize("what", TAMPERED)
-def test_what_was_tampered_with_is_named(used, ledger_path, look, what):
+def test_what_was_tampered_with_is_named(used, ledger_url, look, what):
     """One edit of the file, past the triggers, and verify names the row and says what is wrong with it."""
     script, check, row, why = TAMPERED[what]
     if row.startswith("select"):
         row = f"meter event {look(row)[0][0]}"
-    tamper(ledger_path, script)
+    tamper(ledger_url, script)
 
     found = rows_of(verified(used), check)
 
     assert why in found[row]
 
 
+DISARMED = {
+    "sqlite": "drop trigger {0}; create trigger {0} before update on {1} when 0 begin select 1; end",
+    "postgres": "alter table {1} disable trigger {0}",
+}
+
+
 @pytest.mark.parametrize("trigger", ["entry_is_append_only", "decision_is_never_deleted"])
-def test_a_trigger_that_is_gone_is_missed(used, ledger_path, trigger):
+def test_a_trigger_that_was_disarmed_is_missed(used, ledger_url, trigger, database):
     """What refuses edits must be there, and the lines are judged all the same."""
-    with sqlite3.connect(ledger_path) as database:
-        database.execute(f"drop trigger {trigger}")
-        database.execute(f"create trigger {trigger} before update on entry when 0 begin select 1; end")
-    database.close()
+    run_script(ledger_url, DISARMED[database].format(trigger, trigger.partition("_")[0]))
 
     report = verified(used)
 
@@ -177,33 +179,61 @@ def test_a_trigger_that_is_gone_is_missed(used, ledger_path, trigger):
     assert len(report.checks) == 12
 
 
-def test_one_edit_is_one_finding_in_the_chain(used, ledger_path):
+def test_a_trigger_that_was_added_is_told(used, ledger_url, database):
+    """It may change what is written."""
+    script = {
+        "sqlite": "create trigger t after insert on entry begin select 1; end",
+        "postgres": "create trigger t after insert on entry execute function refuse_edit()",
+    }
+    run_script(ledger_url, script[database])
+
+    assert "the trigger t is none that" in rows_of(verified(used), "schema")["the schema"]
+
+
+def test_a_table_that_was_added_is_told(used, ledger_url):
+    """A ledger shares its place with nothing else."""
+    run_script(ledger_url, "create table t (a bigint)")
+
+    assert rows_of(verified(used), "schema") == {"the schema": "the table t is none that tallymark makes"}
+
+
+@pytest.mark.databases("postgres")
+def test_a_trigger_that_calls_something_else_is_told(used, ledger_url):
+    """The trigger is as it was, and refuses nothing."""
+    run_script(
+        ledger_url,
+        "create or replace function refuse_edit() returns trigger language plpgsql as $$ begin return new; end $$",
+    )
+
+    assert "the function refuse_edit is missing or was changed" in rows_of(verified(used), "schema")["the schema"]
+
+
+def test_one_edit_is_one_finding_in_the_chain(used, ledger_url):
     """The lines behind an edited one are judged by the digest that it has, and hold."""
-    tamper(ledger_path, "update entry set customer_id = 'cus_2' where entry_id = 3")
+    tamper(ledger_url, "update entry set customer_id = 'cus_2' where entry_id = 3")
 
     assert list(rows_of(verified(used), "chain of entries")) == ["entry 3"]
 
 
-def relink(path):
+def relink(url):
     """Make both chains fit again after an edit, as somebody could who knows how."""
-    with without_triggers(path) as database:
-        database.row_factory = sqlite3.Row
+    with without_triggers(url) as edit:
         chains = (("entry", entry_of, entry_content), ("decision", decision_of, decision_content))
         for table, line_of, content in chains:
             digest, number = "", 0
-            for row in database.execute(f"select * from {table} order by 1").fetchall():
+            for row in edit(f"select * from {table} order by 1"):
                 digest, number = link(digest, content(line_of(row))), row[f"{table}_id"]
-                database.execute(f"update {table} set digest = ? where {table}_id = ?", (digest, number))
-            database.execute("update chain set length = ?, digest = ? where name = ?", (number, digest, table))
+                edit(f"update {table} set digest = ? where {table}_id = ?", digest, number)
+            edit("update chain set length = ?, digest = ? where name = ?", number, digest, table)
 
 
-def test_a_ledger_that_was_rewritten_as_a_whole_shows_by_the_head_that_was_noted(used, ledger_path):
+def test_a_ledger_that_was_rewritten_as_a_whole_shows_by_the_head_that_was_noted(used, ledger_url):
     """Whoever recomputes the chain passes every other check: that is why the heads are kept outside."""
     before = verified(used)
     entries, decisions = parse_head(before.entries), parse_head(before.decisions)
     assert verified(used, entries=entries, decisions=decisions).holds
-    tamper(ledger_path, "update entry set components = 'x' where entry_id = 5; update decision set who = 'bob'")
-    relink(ledger_path)
+    tamper(ledger_url, "update entry set components = 'x' where entry_id = 5; update decision set who = 'bob'")
+    relink(ledger_url)
 
     assert verified(used).holds
     report = verified(used, entries=entries, decisions=decisions)
@@ -275,12 +305,12 @@ def test_what_is_no_head_is_refused(text):
         parse_head(text)
 
 
-def test_findings_are_counted_beyond_those_that_are_kept(ledger, ledger_path):
+def test_findings_are_counted_beyond_those_that_are_kept(ledger, ledger_url):
     """A ledger that is wrong everywhere makes a list that can be read."""
     with_card(ledger)
     for number in range(FINDINGS_MAX + 5):
         bill(ledger, f"t{number}", 1_000_000)
-    tamper(ledger_path, "update entry set run_id = 'x'")
+    tamper(ledger_url, "update entry set run_id = 'x'")
 
     report = verified(ledger)
 
@@ -300,11 +330,11 @@ def test_progress_is_told(ledger):
     assert told == [("verify", number, 3500) for number in (1000, 2000, 3000)]
 
 
-def test_one_moment_is_verified_while_others_write(used, monkeypatch, ledger_path):
+def test_one_moment_is_verified_while_others_write(used, monkeypatch, ledger_url):
     """Between two checks another process bills, gathers and adjusts; what is checked stays one moment."""
     from tallymark.ledger import open_ledger
 
-    other = open_ledger(f"sqlite:///{ledger_path}")
+    other = open_ledger(ledger_url)
     stream = type(used._db).stream
 
     def write_meanwhile(database, name, /, **values):
@@ -323,7 +353,7 @@ def test_one_moment_is_verified_while_others_write(used, monkeypatch, ledger_pat
     other.close()
 
 
-def test_a_ledger_of_the_rate_cards_of_another_is_found(used, ledger_path):
+def test_a_ledger_of_the_rate_cards_of_another_is_found(used, ledger_url):
     """The digest of a card is recomputed from its text by whoever knows cards."""
     from tallymark.ledger.verify import NOTHING_NOTED, verify
     from tallymark.rating.cards import parse_card
@@ -334,21 +364,21 @@ def test_a_ledger_of_the_rate_cards_of_another_is_found(used, ledger_path):
     assert "it cannot be read" in rows_of(report, "rate cards")["rate card card"]
 
 
-def test_a_text_that_cannot_be_read_is_found_wherever_it_is(used, ledger_path):
+@pytest.mark.databases("sqlite")
+def test_a_text_that_cannot_be_read_is_found_wherever_it_is(used, ledger_url):
     """A name that nothing adds up, and yet no copy could be made of it."""
-    tamper(ledger_path, "update trace set name = cast(x'ff' as text) where trace_id = 't2'")
+    tamper(ledger_url, "update trace set name = cast(x'ff' as text) where trace_id = 't2'")
 
     found = rows_of(verified(used), "rows")
 
     assert found == {"trace, row 2 (OperationalError)": "it cannot be read, nor what follows in its table"}
 
 
-def test_nothing_is_written(used, ledger_path, look):
+def test_nothing_is_written(used, ledger_url):
     """Verifying is for reading."""
-    before = ledger_path.read_bytes()
-    runs = look("select count(*) from run")
+    before = everything(ledger_url)
 
     verified(used)
 
-    assert ledger_path.read_bytes() == before
-    assert look("select count(*) from run") == runs == [(1,)]
+    assert everything(ledger_url) == before
+    assert len(before["run"]) == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..ledger.backups import Check, back_up, fill, removed_unless_filled, verified_backup
 from ..ledger.database import Database
 from ..ledger.guard import guarded, using_ledger
-from ..ledger.ledger import open_database
+from ..ledger.opening import open_database
 from ..ledger.verify import NOTHING_NOTED, Noted, Verified, verify
 from ..rating.cards import parse_card
 from .progress import Progress

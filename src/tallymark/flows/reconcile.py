@@ -16,7 +16,7 @@ from ..core.doubt import NO_CUSTOMER, PLUS, SUMMARY_MARGIN_US, Value, spans_of, 
 from ..core.doubt import Window as AskedWindow
 from ..core.states import State
 from ..ledger import Ledger
-from ..ledger.ledger import dry_copy
+from ..ledger.opening import dry_copy
 from ..ledger.reports import suspects
 from ..ledger.rows import RunRef
 from ..meter.stripe_events import StripeMeter

@@ -14,7 +14,7 @@ from ..core.ids import digest
 from ..core.states import Answer, CancelClaim, Claim, MeterOutcome
 from ..ledger import Ledger
 from ..ledger.guard import guarded, using_ledger
-from ..ledger.ledger import dry_copy
+from ..ledger.opening import dry_copy
 from ..marks.langfuse import LangfuseMarks, Mark, Written
 from ..meter.stripe_events import StripeMeter
 from ..remote.langfuse import LangfuseClient

@@ -13,17 +13,17 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..core.batches import batched
 from ..errors import ConfigError, LedgerUnusable
 from ..failpoints import Side, Step, reach
+from .copies import Told, copy_rows_txn
 from .database import Database
-from .ledger import Ledger, path_of
+from .ledger import Ledger
+from .opening import path_of
 from .sqlite import SqliteDatabase, is_missing
-from .verify import Told, Verified
+from .verify import Verified
 
 Check = Callable[[Database], Verified]
 """Verifies one moment of a ledger, which the caller holds."""
-ROWS = 1000
 
 
 def back_up(source: Database, file: Path, check: Check, progress: Told) -> Verified:
@@ -91,19 +91,6 @@ def removed_unless_filled(url: str) -> Iterator[None]:
         if path is not None and is_new:
             _remove(path)
         raise
-
-
-def copy_rows_txn(source: Database, target: Database, progress: Told) -> None:
-    """Copy every row into an empty ledger of the same schema, inside transactions of the caller on both."""
-    target.write("clear_facts")
-    target.write("clear_chain")
-    done = 0
-    for table in source.tables():
-        columns = source.columns_of(table)
-        for rows in batched(source.stream_table(table), ROWS):
-            target.insert_rows(table, columns, rows)
-            done += len(rows)
-            progress("copy", done, None)
 
 
 @contextlib.contextmanager

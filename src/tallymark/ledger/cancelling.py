@@ -19,7 +19,7 @@ from .corrections import Decided, enter_anew_txn
 from .database import Database, Row
 from .ledger import Ledger
 from .rows import RunRef
-from .sending import CLAIM_SECONDS, has_ended
+from .sending import CLAIM_SECONDS, is_left_txn
 
 ASKED = "asked to take it back: "
 
@@ -27,7 +27,7 @@ ASKED = "asked to take it back: "
 def claim_cancels(ledger: Ledger, now_us: int, limit: int, lateness: Lateness) -> list[CancelClaim]:
     """Take those for which an answer is missing, and up to `limit` other meter events whose traces came to less."""
     with ledger.transaction(Step.CLAIM_CANCEL) as db:
-        left = [row for row in db.rows("cancels_held") if _is_left(row, now_us)]
+        left = [row for row in db.rows("cancels_held") if row["claimed_by"] is None or is_left_txn(db, row, now_us)]
         fresh = db.rows(
             "cancellable",
             received_after_us=now_us - STRIPE_PROMISE_US + STRIPE_PROMISE_MARGIN_US,
@@ -36,11 +36,6 @@ def claim_cancels(ledger: Ledger, now_us: int, limit: int, lateness: Lateness) -
         )
         again = [_claim_txn(db, row, now_us, again=True) for row in left]
         return [*again, *(_claim_txn(db, row, now_us, again=False) for row in fresh)]
-
-
-def _is_left(row: Row, now_us: int) -> bool:
-    """Whether nobody waits for an answer any more."""
-    return row["claimed_by"] is None or has_ended(row["claimed_until_us"], now_us) or owner.is_dead(row["claimed_by"])
 
 
 def _claim_txn(db: Database, row: Row, now_us: int, *, again: bool) -> CancelClaim:

@@ -130,6 +130,10 @@ class Database(abc.ABC):
         """Tables, indexes and triggers that are not as the migrations make them, as far as that can be told."""
         return []
 
+    def weaknesses(self) -> list[str]:
+        """Settings of the database under which a commit may be lost after all, for `doctor`."""
+        return []
+
     # --- life
 
     @abc.abstractmethod

@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 
 from ..errors import LedgerUnusable
-from .ledger import Ledger, open_ledger
+from .ledger import Ledger
+from .opening import open_ledger
 
 SIGNS_OF_DAMAGE = (ArithmeticError, LookupError, TypeError, ValueError, msgspec.MsgspecError, sqlite3.Error)
 PACKAGE = str(Path(__file__).parents[1])

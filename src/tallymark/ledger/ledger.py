@@ -7,12 +7,10 @@ guarantee: a meter event is committed before it is claimed, and claimed before i
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,13 +20,11 @@ from ..core.decisions import Decision, EntryKind, Known, NewEntry, TraceKey, key
 from ..core.periods import Lateness
 from ..core.states import Claim, MeterOutcome
 from ..core.types import Trace
-from ..errors import ConfigError
 from ..failpoints import Step
 from . import gathering, rows, sending
 from .chain import link_entries_txn
 from .database import Database, Row
 from .rows import RunRef
-from .sqlite import SqliteDatabase, is_missing
 
 _encode = msgspec.json.Encoder().encode
 DEFAULT_LATENESS = Lateness()
@@ -53,44 +49,6 @@ class Snapshot:
 
     known: Mapping[TraceKey, Known]
     version: object
-
-
-def open_ledger(url: str, *, read_only: bool = False) -> Ledger:
-    """Open the ledger that a URL names, and bring its schema up to date.
-
-    Raises ConfigError for a URL of an unknown kind and LedgerError for a ledger that cannot be used.
-    """
-    return Ledger(open_database(url, read_only=read_only), migrate=not read_only)
-
-
-def open_database(url: str, *, read_only: bool = False) -> Database:
-    """Connect to the ledger that a URL names, whatever its schema. Raises as open_ledger does."""
-    return SqliteDatabase(path_of(url), read_only=read_only)
-
-
-def path_of(url: str) -> str:
-    """The file that a sqlite URL names: sqlite:///relative, sqlite:////absolute, or sqlite:// for memory."""
-    if not url.startswith("sqlite://"):
-        raise ConfigError(
-            f"BILLING_LEDGER_URL is {url.split(':')[0]}:…; this version keeps its ledger in sqlite:///FILE."
-        )
-    return url.removeprefix("sqlite://").removeprefix("/") or ":memory:"
-
-
-@contextlib.contextmanager
-def dry_copy(url: str) -> Iterator[Ledger]:
-    """A throw-away copy of the ledger, so that a dry run can go through the same steps and write nothing that stays."""
-    with tempfile.TemporaryDirectory(prefix="tallymark-dry-") as folder:
-        copy = SqliteDatabase(str(Path(folder) / "ledger.sqlite3"))
-        path = path_of(url)
-        if path != ":memory:" and not is_missing(Path(path)):
-            original = SqliteDatabase(path, read_only=True)
-            original.version()
-            original.copy_to(copy)
-            original.close()
-        ledger = Ledger(copy)
-        yield ledger
-        ledger.close()
 
 
 class Ledger:

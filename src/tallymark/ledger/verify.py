@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ..errors import ConfigError
 from . import judges
 from .chain import decision_content, decision_of, entry_content, entry_of
+from .copies import Told
 from .database import Database
 from .guard import SIGNS_OF_DAMAGE
 from .judges import Found, Head
@@ -24,8 +25,6 @@ ROUNDS = {"entries": 3, "decisions": 3, "meter_events": 3, "traces": 2}
 
 CardDigest = Callable[[str], str]
 """The digest of a rate card, from its text."""
-Told = Callable[[str, int, int | None], None]
-"""Told how far something is, as flows/progress.py says."""
 
 _COMPARE = "compare with a backup, by `tallymark ledger export` of both, and restore the newest backup that verifies"
 _UNDO = "nothing in tallymark writes this: restore the newest backup that verifies, or report it as a bug"
