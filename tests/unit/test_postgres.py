@@ -254,8 +254,13 @@ def test_a_wrong_password():
     no_password(raised)
 
 
+# An @ or / of the password that is not encoded ends it for libpq, and the rest would be a host, a port, a database.
+SPLIT = ["postgresql://u:x@p%40ss@h/d", "postgresql://u:p%40ss/x@h/d", "postgresql://u:1/p%40ss@h/d"]
+
+
 @pytest.mark.parametrize(
-    "url", [f"postgresql://u:{PASSWORD}@h/d", "postgresql://u:p%40ss%zz@h/d", "postgresql://u:p%40ss@h/d?nothing=1"]
+    "url",
+    [f"postgresql://u:{PASSWORD}@h/d", "postgresql://u:p%40ss%zz@h/d", "postgresql://u:p%40ss@h/d?nothing=1", *SPLIT],
 )
 def test_an_address_that_cannot_be_read_is_not_repeated(url):
     """Its password may be the very thing that was not escaped."""

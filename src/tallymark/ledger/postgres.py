@@ -331,7 +331,8 @@ def _options(url: str) -> tuple[str, dict[str, Any]]:
     """What errors call the ledger that a URL names, and how to connect to it. Raises ConfigError for no such URL."""
     try:
         given = conninfo_to_dict(url)
-    except psycopg.Error:
+        _refuse_a_split_password(given)
+    except (psycopg.Error, ValueError):
         raise ConfigError(
             "BILLING_LEDGER_URL is not an address that PostgreSQL can read; write "
             "postgresql://ROLE:PASSWORD@HOST:PORT/DATABASE, with @ : / % and # of a password percent-encoded."
@@ -341,6 +342,13 @@ def _options(url: str) -> tuple[str, dict[str, Any]]:
     name = f"postgresql://{role}{given.get('host') or ''}{port}/{given.get('dbname') or ''}"
     defaults = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "fallback_application_name": "tallymark"}
     return name, {**defaults, **given, "client_encoding": "utf8"}
+
+
+def _refuse_a_split_password(given: dict[str, Any]) -> None:
+    """Raise ValueError if an @ or / of a password was not encoded: its rest would be told as host, port or database."""
+    parts = f"{given.get('host') or ''}{given.get('dbname') or ''}"
+    if "@" in parts or not re.fullmatch(r"[0-9,]*", str(given.get("port") or "")):
+        raise ValueError
 
 
 def _last_line(error: psycopg.Error) -> str:
