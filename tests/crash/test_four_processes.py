@@ -61,8 +61,7 @@ class Crowd:
 
     def kill_one(self, chance, *, sending):
         """Kill a process that is running; one that is sending, if there is one soon."""
-        running = [child for child in self.children if child.is_running()] or self.children
-        child = (self._sending() if sending else None) or chance.choice(running)
+        child = (self._sending() if sending else None) or chance.choice(self.children)
         child.kill()
         self._end(child)
         self.in_the_middle += child.process_id in self._senders()
@@ -104,6 +103,7 @@ def disturb(crowd):
             crowd.fill_up()
             time.sleep(POLL_SECONDS)
         crowd.write(TRACES_PER_SECOND)
+        crowd.fill_up()
         crowd.kill_one(chance, sending=second % 2 == 0)
 
 

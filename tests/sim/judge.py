@@ -153,8 +153,10 @@ class Judge:
 
     def _note_first_seen(self):
         latest_us = self._world.clock.latest_us
-        for row in self.ask("select trace_id from trace where reason <> 'future_timestamp'"):
+        for row in self.ask("select trace_id, deleted_at_us from trace where reason <> 'future_timestamp'"):
             trace = self._world.model.traces.get(row["trace_id"])
+            if trace is not None and row["deleted_at_us"] is not None:
+                trace.thought_deleted = True
             if trace is not None and trace.first_seen_us is None:
                 trace.first_seen_us = latest_us
 
@@ -272,7 +274,8 @@ class Judge:
         rows = self.ask(MOVING_TRACES)
         for row in rows:
             trace_id = row["trace_id"]
-            if self._world.model.traces[trace_id].deleted:
+            # One that was believed to be deleted and is there again loses its mark, not its money.
+            if self._world.model.traces[trace_id].thought_deleted or self._world.model.traces[trace_id].deleted:
                 continue
             self.must(row["mark_state"] != "owed", f"{trace_id} still waits for its mark")
             if not row["moving"]:

@@ -58,6 +58,7 @@ class ModelTrace:
     worths: set = field(default_factory=set)
     first_seen_us: int | None = None
     fell: bool = False
+    thought_deleted: bool = False
 
     @property
     def cost(self):

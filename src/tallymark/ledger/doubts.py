@@ -147,6 +147,8 @@ def _report_on(db: Database, now_us: int, row: Row) -> OpenReport | None:
 
 
 def _is_meant(row: Row, report: OpenReport) -> bool:
+    if row["meter_event_id"] in report.stored.unsure:
+        return True
     last_us = max(row["last_sent_us"], row["answered_at_us"] or 0)
     return report.stored.report.meter in ("", row["meter"]) and (
         row["first_sent_us"] <= report.to_us and last_us >= report.from_us
