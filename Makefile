@@ -1,5 +1,5 @@
 # What people and .ci/run call. Every target sets itself up; nothing but Python 3.11 or later and make is needed.
-.PHONY: demo test four-processes check format bench bench-full clean help
+.PHONY: demo test four-processes check format sim bench bench-full fuzz audit clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -13,6 +13,10 @@ test: .setup .sdks  ## run all tests, on all cores
 
 four-processes: .setup  ## four processes on one PostgreSQL ledger, one killed every second, for a minute
 	FOUR_PROCESSES_SECONDS=60 .venv/bin/python -m pytest tests/crash/test_four_processes.py
+
+sim: .setup  ## simulate crashes, faults and months by seed: SEEDS=10000, START=, JOBS=, MUTANT=, or one again: SEED=123
+	@PYTHONPATH=tests .venv/bin/python -m sim.run $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \
+	  $(if $(START),--start $(START)) $(if $(JOBS),--jobs $(JOBS)) $(if $(MUTANT),--mutant $(MUTANT))
 
 check: .setup  ## format, lint, types
 	.venv/bin/ruff format --check src tests bench examples scripts
@@ -28,6 +32,12 @@ bench: .setup  ## measure, as ratios in one run
 
 bench-full: .setup  ## measure at 400,000 traces too
 	.venv/bin/python -m bench --full
+
+fuzz: .setup  ## try many more odd answers, files, settings and command lines: make fuzz FACTOR=100
+	FUZZ_FACTOR=$(or $(FACTOR),20) .venv/bin/python -m pytest -n auto tests/property -k fuzz
+
+audit:  ## look up all pinned packages among the known vulnerabilities; needs a network
+	scripts/audit
 
 clean:  ## remove what setup and tools made
 	rm -rf .venv .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

@@ -5,6 +5,7 @@ Nothing heavy is imported here: a command imports what it needs when it runs, so
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +18,13 @@ from .commands.held import held
 from .commands.ledger import ledger
 from .commands.rates import rates
 from .commands.reconcile import reconcile
+from .core.secrets import hide
+from .crashes import show_discreetly
 from .errors import TallymarkError
 
 EXIT_USAGE = 2
 EXIT_STOPPED = 130
+PORT = click.IntRange(0, 65535)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -164,9 +168,9 @@ def init(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, fo
     from .errors import ConfigError
 
     path = config_file or Path(FILE_NAME)
-    if path.exists() and not force:
-        raise ConfigError(f"{path} is there already; use --force to overwrite it, or --config to name another.")
     try:
+        if path.exists() and not force:
+            raise ConfigError(f"{path} is there already; use --force to overwrite it, or --config to name another.")
         path.touch(mode=0o600)
         path.write_text(template(), encoding="utf-8")
     except OSError as problem:
@@ -239,8 +243,12 @@ def demo(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, **
 
 @cli.command()
 @common
-@click.option("--port-langfuse", default=3000, show_default=True, help="Port of the local Langfuse; 0 for a free one.")
-@click.option("--port-stripe", default=3001, show_default=True, help="Port of the local Stripe; 0 for a free one.")
+@click.option(
+    "--port-langfuse", type=PORT, default=3000, show_default=True, help="Port of the local Langfuse; 0 for a free one."
+)
+@click.option(
+    "--port-stripe", type=PORT, default=3001, show_default=True, help="Port of the local Stripe; 0 for a free one."
+)
 @click.option("--traces", default=0, show_default=True, help="Fill it with a story of this many traces.")
 @click.option(
     "--generation",
@@ -269,19 +277,30 @@ def sandbox(
 
 def main() -> None:
     """The command line; turns what went wrong into a sentence and an exit status."""
+    show_discreetly()
+    if not all(_is_text(word) for word in sys.argv):
+        _fail("what was typed is not UTF-8 text; type it again, or rename the file", EXIT_USAGE)
     try:
         status = cli.main(standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
     except TallymarkError as error:
-        _fail(str(error), error.exit_status)
+        _fail(hide(str(error)), error.exit_status)
     except click.exceptions.Abort:
         _fail("stopped; the ledger is consistent, run again to go on", EXIT_STOPPED)
     except KeyboardInterrupt:
         _fail("stopped; the ledger is consistent, run again to go on", EXIT_STOPPED)
     except click.ClickException as error:
-        _say_as_json(error.format_message(), EXIT_USAGE)
-        error.show()
+        # Click repeats what was typed, and that may be a key.
+        _say_as_json(hide(error.format_message()), EXIT_USAGE)
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(hide(shown.getvalue()), nl=False, err=True)
         sys.exit(EXIT_USAGE)
+
+
+def _is_text(word: str) -> bool:
+    """Whether a word can be written, and be a name; bytes that are no text come in as lone surrogates."""
+    return "\0" not in word and word.encode(errors="ignore").decode() == word
 
 
 def _fail(message: str, status: int) -> None:

@@ -29,6 +29,7 @@ from .config_tables import (
     read_mappings,
     read_meters,
     read_projects,
+    shown_value,
 )
 from .config_template import template
 from .settings import SETTINGS, Setting
@@ -50,6 +51,7 @@ __all__ = [
 ]
 
 FILE_NAME = "tallymark.toml"
+_FILE_BYTES_MAX = 50_000_000
 _LANGFUSE_KEYS = ("langfuse_public_key", "langfuse_secret_key")
 _CARD_PRICES = ("credit_price_usd", "margin_multiplier", "compute_usd_per_minute")
 
@@ -250,8 +252,8 @@ class _Layers:
     def _text_in_file(self, setting: Setting) -> str:
         value = self.table.get(setting.key, "")
         if type(value) not in setting.toml_types:
-            shown = setting.shown(str(value))
-            raise ConfigError(f"{setting.key} in {self.file} is {shown!r}, but it must be {_wanted(setting)}")
+            told = f"{setting.key} in {self.file} is {shown_value(value, setting.shown)}"
+            raise ConfigError(f"{told}, but it must be {_wanted(setting)}")
         return str(value).lower() if isinstance(value, bool) else str(value).strip()
 
 
@@ -286,13 +288,25 @@ def _read_file(file: Path | None) -> dict[str, Any]:
 
 
 def _read_text(file: Path) -> str:
+    content = _read_bytes(file)
+    if len(content) > _FILE_BYTES_MAX:
+        raise ConfigError(f"this file is larger than {_FILE_BYTES_MAX // 1_000_000} MB; name another one")
     try:
         # Some editors put a byte order mark in front, which TOML does not know.
-        return file.read_text(encoding="utf-8-sig")
-    except OSError as problem:
-        raise ConfigError(f"this file cannot be read: {problem.strerror}; check its name and its rights") from None
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError("this file is not UTF-8 text; save it as UTF-8") from None
+
+
+def _read_bytes(file: Path) -> bytes:
+    try:
+        # A device may have no end.
+        with file.open("rb") as opened:
+            return opened.read(_FILE_BYTES_MAX + 1)
+    except OSError as problem:
+        raise ConfigError(f"this file cannot be read: {problem.strerror}; check its name and its rights") from None
+    except ValueError:
+        raise ConfigError("this is no name that a file may have; check it") from None
 
 
 def _rate_card(found: Mapping[str, _Found], values: Mapping[str, Any], file: Path | None) -> RateCard:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tallymark.core.secrets import hide, mask, mask_url
 from tallymark.errors import ConfigError
 from tallymark.rating.fields import parse_text, refuse_unknown, table_of
 from tallymark.rating.rules import COMPONENTS
 
-from .settings import mask, mask_url, parse_meter_event_name, parse_secret, parse_web_url
+from .settings import parse_meter_event_name, parse_secret, parse_web_url
 
 TABLES = ("projects", "meters", "customers")
 MAPPINGS = ("sessions", "users", "organizations")
@@ -37,7 +38,7 @@ class ProjectConfig:
         """Name, masked value and origin of what the project's table sets."""
         shown = (
             mask_url(self.base_url),
-            self.public_key or "not set",
+            hide(self.public_key) if self.public_key else "not set",
             mask(self.secret_key) if self.secret_key else "not set",
         )
         for key, value, origin in zip(("base_url", "public_key", "secret_key"), shown, self.origins, strict=False):
@@ -96,7 +97,14 @@ def checked(value: object, name: str, parse: Callable[[str], Any], shown: Callab
             raise ValueError("must be text in quotes")
         return parse(value)
     except ValueError as problem:
-        raise ConfigError(f"{name} is {shown(str(value))!r}, but it {problem}") from None
+        raise ConfigError(f"{name} is {shown_value(value, shown)}, but it {problem}") from None
+
+
+def shown_value(value: object, shown: Callable[[str], str]) -> str:
+    """A value as an error may show it, without a secret that stands in the wrong place, as in a table."""
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "a list"
+    return f"{hide(shown(str(value)))!r:.200}"
 
 
 def _project(name: str, value: object, environ: Mapping[str, str], default_url: _Key, file: str) -> ProjectConfig:

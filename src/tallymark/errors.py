@@ -3,6 +3,7 @@
 TallymarkError
 ├── ConfigError            mend a setting or the command line; nothing was read or written      exit 2
 │   ├── KeyRefused         a key is wrong or belongs elsewhere
+│   │   └── NotPermitted   a restricted key lacks one permission
 │   └── MeterError         the meter is missing, inactive, or not the one that was named
 ├── RemoteError            run again later; nothing is lost                                     exit 3
 │   ├── Unreachable        no answer: connection, name, time-out
@@ -41,6 +42,10 @@ class ConfigError(TallymarkError):
 
 class KeyRefused(ConfigError):
     """A service refused the key."""
+
+
+class NotPermitted(KeyRefused):
+    """A restricted key lacks a permission."""
 
 
 class MeterError(ConfigError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -13,6 +12,7 @@ from .core.balance import Cause
 from .errors import ConfigError
 from .flows.audit import Audit
 from .flows.reconciliation import Line, Reconciliation, lines_of
+from .tables import new_file
 
 KINDS = (".html", ".csv")
 COLUMNS = ("customer", "meter", "window", "langfuse", "entries", "accepted", "stripe", *Cause)
@@ -39,13 +39,10 @@ def check_name(path: Path | None) -> None:
 
 
 def write_report(path: Path, found: Reconciliation, audit: Audit) -> None:
-    """Write a report, readable by its owner only. Raises ConfigError if it cannot be written."""
+    """Write a report in the place of an older one, readable by its owner only. Raises ConfigError if it cannot."""
     text = page_of(found) if path.suffix.lower() == ".html" else table_of(audit)
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as problem:
-        raise ConfigError(f"--report {path} cannot be written: {problem.strerror}; name another file.") from problem
+    with new_file(path) as file:
+        file.write(text.encode())
 
 
 def table_of(audit: Audit) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from urllib.parse import urlsplit
 
+from tallymark.core.secrets import hide, mask, mask_url
 from tallymark.rating.fields import parse_amount, parse_text
 from tallymark.rating.rate import OWNERS
 
@@ -38,18 +39,8 @@ class Setting:
         return self.variables[0].lower().removeprefix("billing_")
 
     def shown(self, text: str) -> str:
-        """The text as people may see it: secrets and passwords in URLs masked."""
-        return mask(text) if self.secret else mask_url(text)
-
-
-def mask(secret: str) -> str:
-    """A secret as people may see it: its last four characters, if it is long enough to stay secret."""
-    return "****" + (secret[-4:] if len(secret) >= 20 else "")
-
-
-def mask_url(text: str) -> str:
-    """A URL without its user, password and query; other text as it is."""
-    return re.sub(r"(://[^?]*)\?.*", r"\1?****", re.sub(r"://.*@", "://****@", text, flags=re.DOTALL), flags=re.DOTALL)
+        """The text as people may see it: secrets masked, in the wrong setting too, and passwords in URLs."""
+        return mask(text) if self.secret else hide(mask_url(text))
 
 
 # ---- parsers

@@ -36,7 +36,13 @@ def require_writer(form: str) -> None:
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """A private file that gets its name when it is whole. Raises ConfigError if it cannot be written."""
+    """A private file that gets its name when it is whole, in the place of an older file.
+
+    Raises ConfigError if it cannot be written, or if something that is no file has the name.
+    """
+    with writing(path):
+        if os.path.lexists(path) and not path.is_file():
+            raise ConfigError(f"{path} is there already, and is no file that could be replaced; name another.")
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:
         with writing(path), private(partial) as file:
@@ -44,7 +50,9 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         with writing(path):
             partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        # What could not be made, because its name is too long, cannot be taken away either.
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 @contextlib.contextmanager

@@ -4,7 +4,10 @@ import shutil
 
 import pytest
 
+from builders import CREDITS_OF_A_TRACE
+from tallymark.failpoints import Side, Step
 from tallymark.flows.doctor import doctor
+from tallymark.flows.reconcile import reconcile
 from tallymark.ledger import open_ledger
 
 
@@ -79,3 +82,38 @@ def test_doctor_warns_of_a_ledger_of_other_projects(billed, settings, clock, tmp
         )
         == []
     )
+
+
+def test_two_deployments_at_once_are_noticed(put, run, settings, stripe, stopped, clock, tmp_path, caplog):
+    """Neither sees the mark of the other in time, so both bill; a full run of the first says so, and so do the sums."""
+    put("t1")
+    put("t2")
+    other = settings(BILLING_LEDGER_URL=f"sqlite:///{tmp_path / 'other.sqlite3'}")
+    with stopped(Step.LANGFUSE_WRITE, Side.BEFORE):
+        run()
+    assert run(other).processed == 2
+    assert stripe.tally() == {("cus_1", "credits"): 4 * CREDITS_OF_A_TRACE}
+    caplog.clear()
+
+    run(full=True)
+
+    (line,) = said(caplog, "both have billed them")
+    assert line.startswith("2 traces that this ledger bills carry marks of another ledger (")
+    clock.advance(2 * 3600)
+    found, _ = reconcile(settings(), clock=clock)
+    assert found.exit_status == 1
+    assert found.total.differences["unexplained_stripe"] == f"{2 * CREDITS_OF_A_TRACE}.000000"
+
+
+def test_one_deployment_after_the_other_bills_once(put, run, settings, stripe, tmp_path, caplog):
+    """The second one sees the marks; what it bills itself later carries its own."""
+    put("t1")
+    run()
+    other = settings(BILLING_LEDGER_URL=f"sqlite:///{tmp_path / 'other.sqlite3'}")
+    run(other)
+    put("t2", minutes_ago=50)
+    run(other, full=True)
+    run(other, full=True)
+
+    assert stripe.tally() == {("cus_1", "credits"): 2 * CREDITS_OF_A_TRACE}
+    assert said(caplog, "both have billed them") == []

@@ -145,3 +145,13 @@ def test_what_was_deleted_is_given_back_or_told(put, run, causes, langfuse, sett
     run(settings(BILLING_DELETED_TRACES=policy), full=True)
 
     assert causes() == told
+
+
+def test_what_was_held_as_too_old_and_is_billed_now_is_told_as_moved(put, run, settings, clock, decide, causes):
+    """Langfuse has it at its own time, the ledger where the decision dated it."""
+    put("old", minutes_ago=5 * 24 * 60)
+    clock.advance(31 * DAY_US // 1_000_000)
+    run(from_us=NOW_US - 10 * DAY_US)
+    decide("bill-now", "old")
+
+    assert causes() == {"moved": "0.000000"}

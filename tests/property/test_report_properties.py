@@ -44,7 +44,7 @@ class Stub:
     def __init__(self, content):
         self.content = content
 
-    def patiently(self, _ask):
+    def patiently(self, _ask, _needs):
         """What was given."""
         return self.content
 

@@ -118,12 +118,12 @@ def test_every_changed_number_is_found(column, number, by):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ledger.sqlite3"
         path.write_bytes(filled())
-        with without_triggers(path) as database:
-            row = number % database.execute(f"select count(*) from {table}").fetchone()[0]
+        with without_triggers(f"sqlite:///{path}") as edit:
+            row = number % edit(f"select count(*) from {table}")[0][0]
             chosen = f"(select {keys} from {table} order by {keys} limit 1 offset {row})"
             with contextlib.suppress(sqlite3.IntegrityError):  # Then the database itself has refused it.
-                database.execute(f"update {table} set {name} = {name} + ? where ({keys}) = {chosen}", (by,))
-            changed = database.execute("select changes()").fetchone()[0]
+                edit(f"update {table} set {name} = {name} + ? where ({keys}) = {chosen}", by)
+            changed = edit("select changes()")[0][0]
         with contextlib.closing(open_ledger(f"sqlite:///{path}")) as ledger:
             assert verified(ledger).holds == (not changed)
 

@@ -17,10 +17,10 @@ SQL = sorted((PACKAGE / "ledger" / "sql").glob("*.sql"))
 ALLOWED = {
     "core": set(),
     "rating": {"core", "errors"},
-    "remote": {"core", "errors", "failpoints"},
+    "remote": {"core", "errors", "failpoints", "machine"},
     "source": {"core", "errors", "remote"},
-    "ledger": {"core", "errors", "failpoints"},
-    "meter": {"core", "errors", "failpoints"},
+    "ledger": {"core", "errors", "failpoints", "machine"},
+    "meter": {"core", "errors", "failpoints", "machine"},
     "marks": {"core", "errors", "remote"},
     "instrument": set(),
 }

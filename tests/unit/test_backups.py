@@ -12,7 +12,7 @@ from proved_ledgers import fill, quiet, tamper, verified
 from tallymark.errors import ConfigError, LedgerFull, LedgerLocked, LedgerNewer, LedgerUnusable
 from tallymark.failpoints import Step
 from tallymark.flows import proof
-from tallymark.ledger import backups, open_ledger, sqlite
+from tallymark.ledger import backups, copies, open_ledger, sqlite
 from tallymark.ledger.backups import back_up, copy_rows_txn, verified_backup
 from tallymark.ledger.backups import fill as fill_ledger
 from tallymark.ledger.opening import open_database
@@ -122,7 +122,7 @@ def test_a_backup_into_a_folder_that_is_not_there_is_refused(used, ledger_path, 
 
 def test_a_ledger_that_does_not_hold_is_not_backed_up(used, ledger_path, file):
     """A backup that cannot be restored would be found out too late."""
-    tamper(ledger_path, "update entry set amount_micros = 1 where entry_id = 4")
+    tamper(f"sqlite:///{ledger_path}", "update entry set amount_micros = 1 where entry_id = 4")
 
     with pytest.raises(
         LedgerUnusable, match=r"does not verify, so nothing was written: \d+ findings, the first at entry 4"
@@ -223,7 +223,7 @@ def test_a_ledger_that_was_only_looked_at_is_empty(used, ledger_path, file, targ
 def test_a_backup_that_does_not_hold_is_refused_and_no_ledger_is_made(used, ledger_path, file, target):
     """There is no way around it."""
     back_up_to(file, ledger_path)
-    tamper(file, "update carry set amount_micros = 1")
+    tamper(f"sqlite:///{file}", "update carry set amount_micros = 1")
 
     with pytest.raises(LedgerUnusable, match=r"the backup .*backup.sqlite3 does not verify, so nothing was written"):
         restore_from(file, target)
@@ -310,7 +310,7 @@ def test_a_restore_never_joins_a_transaction_that_is_open(used, ledger_path, fil
 
 def test_rows_are_copied_in_batches_and_in_their_order(used, ledger_path, target, monkeypatch):
     """Memory does not grow with the ledger, and rows lie as they lay."""
-    monkeypatch.setattr(backups, "ROWS", 4)
+    monkeypatch.setattr(copies, "ROWS", 4)
     sizes = []
     insert_rows = SqliteDatabase.insert_rows
 

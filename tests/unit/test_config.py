@@ -259,6 +259,15 @@ def test_errors_name_the_variable_but_never_the_secret(variable, text):
     assert SECRET[:-4] not in message
 
 
+def test_a_secret_in_the_place_of_another_setting_is_hidden():
+    """Keys are pasted, and the two of Langfuse look alike."""
+    found = load(None, {"LANGFUSE_PUBLIC_KEY": "sk-lf-0123-swapped", "LANGFUSE_SECRET_KEY": "pk-lf-0123"})
+
+    assert dict(line[:2] for line in found.describe())["LANGFUSE_PUBLIC_KEY"] == "sk-lf-****"
+    with pytest.raises(ConfigError, match=r"'sk_live_\*\*\*\*', but it must be true"):
+        load(None, {"BILLING_USE_TAG_FILTERING": "sk_live_0123456789"})
+
+
 def test_a_secret_of_a_wrong_type_in_the_file_is_masked(file):
     message = refusal(written(file, "stripe_secret_key = 123456789012345678"))
 

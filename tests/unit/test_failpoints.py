@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "src" / "tallymark"
 # Where each step is taken: the functions that name it. A new transaction or kind of request gets a row here and a
 # scenario in tests/crash/scenarios.py.
 PLACES = {
-    Step.MIGRATE: {"ledger.sqlite.SqliteDatabase.migrate"},
+    Step.MIGRATE: {"ledger.sqlite.SqliteDatabase.migrate", "ledger.postgres.PostgresDatabase.migrate"},
     Step.PUT_FACT: {"ledger.ledger.Ledger._make_id", "ledger.ledger.Ledger.put_fact"},
     Step.START_RUN: {"ledger.ledger.Ledger.start_run"},
     Step.FINISH_RUN: {"ledger.ledger.Ledger.finish_run"},
@@ -49,7 +49,7 @@ PLACES = {
     Step.PUT_DELETED: {"ledger.deletions.credit_deleted", "ledger.deletions.note_deleted"},
     Step.SETTLE_MARKS: {"ledger.ledger.Ledger.settle_marks"},
     Step.BACK_UP: {"ledger.backups._publish"},
-    Step.RESTORE: {"ledger.backups.fill", "ledger.backups._copy_to_file"},
+    Step.RESTORE: {"ledger.backups.fill", "ledger.backups._copy_to_file", "ledger.opening._copy_rows"},
     Step.TAG: {"ledger.ledger.Ledger.tagged"},
     Step.LANGFUSE_READ: {"remote.langfuse.LangfuseClient._once"},
     Step.LANGFUSE_WRITE: {"remote.langfuse.LangfuseClient._once"},

@@ -46,14 +46,14 @@ def mode_of(path):
 
 def test_the_file_is_its_owners_alone(tmp_path):
     """Customer ids and usage are nobody else's business; the folder that is made for it neither."""
-    path = tmp_path / "made" / "ledger.sqlite3"
+    path = tmp_path / "above" / "made" / "ledger.sqlite3"
     with opened(f"sqlite:///{path}") as ledger:
         bill(ledger, "t1")
         modes = {file.name: mode_of(file) for file in path.parent.iterdir()}
 
     assert len(modes) == 3
     assert set(modes.values()) == {0o600}
-    assert mode_of(path.parent) == 0o700
+    assert (mode_of(path.parent), mode_of(path.parent.parent)) == (0o700, 0o700)
 
 
 def test_an_existing_ledger_is_opened_and_keeps_its_id(url):

@@ -220,6 +220,37 @@ def test_only_as_many_are_taken_back_as_a_report_speaks_of(used, look):
     ]
 
 
+def test_one_in_doubt_that_was_not_counted_uses_up_no_report(used, look):
+    """Whether it ever arrived nobody knows; the report may speak of the accepted one, which is looked for on."""
+    settle_window(used, RUN, asked("doubtful", 0), Settled())
+    settle_window(used, RUN, asked("accepted", 0), Settled())
+
+    assert look("select distinct state from meter_event") == [("rejected",)]
+    assert look("select state, reported, matched from notification where notification_id = 'evt_1'") == [
+        ("applied", 2, 2)
+    ]
+
+
+def test_of_two_reports_that_of_the_last_send_is_meant(ledger, look):
+    """The other one may be the only one that fits another meter event."""
+    for customer in ("twice", "once"):
+        bill(ledger, customer, customer=customer)
+    gather_all(ledger)
+    for claim in ledger.claim(NOW_US, 10):
+        ledger.settle([(claim, UNKNOWN if claim.customer_id == "twice" else ACCEPTED)], later(1))
+    ledger.settle([(claim_one(ledger, later(3600)), ACCEPTED)], later(3601))
+    put_notifications(ledger, [notification("first"), notification("second")], NOW_US)
+    for name, at_us in (("first", NOW_US), ("second", later(3600))):
+        errors = (ReportedError("archived_meter", 1, ()),)
+        apply_report(ledger, ErrorReport(name, ERROR_REPORT, "mtr_1", "credits", at_us, at_us, errors), LATER_US)
+
+    settle_window(ledger, RUN, asked("twice", 0), Settled())
+    settle_window(ledger, RUN, asked("once", 0), Settled())
+
+    assert look("select distinct state from meter_event") == [("rejected",)]
+    assert look("select state, matched from notification") == [("applied", 1), ("applied", 1)]
+
+
 def test_what_a_report_does_not_name_is_counted_by_code(used):
     """Also where a code stands in it twice; more samples than errors leave nothing to find."""
     sample = (Sample("somebody's", ""),)

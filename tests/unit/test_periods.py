@@ -72,3 +72,12 @@ def test_an_item_that_is_gone_ended_its_period():
 def test_a_period_read_again_is_what_stripe_says():
     """Its end may have moved, for a cancellation."""
     assert corrected([Period("a", 0, 30)], [Period("a", 0, 20)], 10) == [Period("a", 0, 20)]
+
+
+@pytest.mark.parametrize(("days", "before_days"), [(1, 1), (7, 7), (31, 28)])
+@pytest.mark.parametrize("known", [[], [Period("a", -400 * DAY_US, -370 * DAY_US)]])
+def test_before_a_first_period_and_after_a_gap_one_more_is_assumed(known, days, before_days):
+    """In the hour after a period's end only its own invoice is open. A month is taken for as short as it can be."""
+    read = Period("a", 0, days * DAY_US)
+
+    assert corrected(known, [read], 1) == [read, Period("a", -before_days * DAY_US, 0)]

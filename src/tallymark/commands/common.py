@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from ..core.clock import DAY_US, HOUR_US, parse_time
+from ..core.secrets import hide
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,15 +29,16 @@ class Moment(click.ParamType):  # type: ignore[type-arg]
         try:
             return _moment_us(str(value))
         except ValueError:
-            self.fail(f"{value!r} is no time; write 2026-11-01, 2026-11-01T10:00:00Z, 36h or 7d", param, ctx)
+            self.fail(f"{value!r:.60} is no time; write 2026-11-01, 2026-11-01T10:00:00Z, 36h or 7d", param, ctx)
 
 
 def _moment_us(text: str) -> int:
     from ..clock import SystemClock
 
-    if age := re.fullmatch(r"(\d+)([hd])", text):
+    # Five digits of days are 273 years, which every calendar has.
+    if age := re.fullmatch(r"([0-9]{1,5})([hd])", text):
         return SystemClock().now_us() - int(age[1]) * (HOUR_US if age[2] == "h" else DAY_US)
-    return parse_time(f"{text}T00:00:00Z" if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else text)
+    return parse_time(f"{text}T00:00:00Z" if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) else text)
 
 
 def common(command: F) -> F:
@@ -50,10 +53,22 @@ def common(command: F) -> F:
     return command
 
 
+class _Discreet(logging.Formatter):
+    """Writes no secret, whoever logs it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A line, or more with a traceback."""
+        return hide(super().format(record))
+
+
 def begin(config_file: Path | None, verbose: bool, quiet: bool) -> Any:
     """Set up logging and read the settings."""
     level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    # Stripe's library would print what it sends and gets by itself, past this formatter.
+    os.environ.pop("STRIPE_LOG", None)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Discreet("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
     from ..api import load_config
 
     return load_config(config_file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -9,6 +10,8 @@ SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
 HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
+# Far from the first and last year of a datetime, so that a window around a moment can be told too.
+YEAR_MIN, YEAR_MAX = 1900, 9000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -25,9 +28,11 @@ class Clock(Protocol):
 
 
 def from_datetime(moment: datetime) -> int:
-    """Microseconds since 1970 of an aware datetime. Raises ValueError for a naive one."""
+    """Microseconds since 1970 of an aware datetime. Raises ValueError for a naive one, and for one that is far off."""
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no time zone")
+    if not YEAR_MIN <= moment.year <= YEAR_MAX:
+        raise ValueError(f"{moment.isoformat()} is too far off to be true")
     since = moment - _EPOCH
     return (since.days * 86_400 + since.seconds) * SECOND_US + since.microseconds
 
@@ -48,3 +53,12 @@ def parse_time(text: str) -> int:
         return from_datetime(datetime.fromisoformat(text))
     except ValueError:
         raise ValueError(f"{text!r} is not a time with a zone, such as 2026-11-20T10:00:00Z") from None
+
+
+def wait_seconds(header: str | None, *, least: float, most: float) -> float | None:
+    """The seconds of a Retry-After header, between bounds; None for none, and for what is no number of seconds."""
+    try:
+        seconds = float(header or "nan")
+    except ValueError:
+        return None
+    return min(max(seconds, least), most) if not math.isnan(seconds) else None

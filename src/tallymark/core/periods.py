@@ -10,10 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from .clock import HOUR_US, MINUTE_US
+from .clock import DAY_US, HOUR_US, MINUTE_US
 
 # Time between deciding and arriving, so that usage that is sent just in time is not too late on the way.
 LATE_MARGIN_US = MINUTE_US
+# Months differ by up to three days in thirty-one.
+MONTH_US_MIN = 28 * DAY_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +59,27 @@ def parts(start_us: int, end_us: int, boundaries: Sequence[int]) -> list[tuple[i
 def corrected(known: Iterable[Period], read: Sequence[Period], now_us: int) -> list[Period]:
     """What to store once a customer's items were read: their periods, and known ones that ended before their time.
 
-    A period ends early where its item began another one since, or is gone.
+    A period ends early where its item began another one since, or is gone. The one before the first that is known, and
+    before each that follows a gap, is added as far as it can be known.
     """
     begun_us = {period.item_id: period.start_us for period in read}
     again = {(period.item_id, period.start_us) for period in read}
+    known = list(known)
     ended = [
         replace(period, end_us=max(period.start_us, begun_us.get(period.item_id, now_us)))
         for period in known
         if (period.item_id, period.start_us) not in again and period.end_us > begun_us.get(period.item_id, now_us)
     ]
-    return [*read, *ended]
+    met = {(period.item_id, at_us) for period in (*known, *ended) for at_us in (period.start_us, period.end_us)}
+    before = [_before(period) for period in read if (period.item_id, period.start_us) not in met]
+    return [*read, *ended, *before]
+
+
+def _before(period: Period) -> Period:
+    """The period before one, of which nobody was told: at least as long as it can have been.
+
+    Usage before that is on an invoice that is final, even while the one of the period before is not.
+    """
+    length_us = period.end_us - period.start_us
+    shortest_us = length_us if length_us < MONTH_US_MIN else length_us * 28 // 31
+    return Period(period.item_id, period.start_us - shortest_us, period.start_us)

@@ -7,8 +7,9 @@ window.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from ..core.balance import Cause, Window, WindowKey
@@ -83,14 +84,49 @@ class Auditor(Decider):
         )
         self.audit = audit
         self._ledger = ledger
+        self._pending: list[Callable[[], object]] = []
 
     def __call__(self, trace: Trace, known: Known | None) -> Decision:
-        """Decide one trace, and add what Langfuse holds of it."""
+        """Decide one trace, and add what Langfuse holds of it, once it is certain that it is not set aside."""
+        self.count()
         decision = Decider.__call__(self, trace, known)
         at_us = known.timestamp_us if known is not None and known.outcome == Outcome.BILLED else trace.timestamp_us
         if self.audit.covers(at_us):
             self._audit(trace, known, decision, at_us)
         return decision
+
+    def count(self) -> None:
+        """Add what the last trace came to."""
+        for add in self._pending:
+            add()
+        self._pending.clear()
+
+    def set_aside(self) -> None:
+        """As Decider.set_aside."""
+        self._pending.clear()
+
+    def _add(
+        self,
+        customer_id: str,
+        meter: str,
+        at_us: int,
+        micros: int,
+        cause: Cause | None = None,
+        *,
+        moved_micros: int = 0,
+    ) -> None:
+        """Count later on what Langfuse holds, and why it is not what was billed there; `moved_micros` came to it."""
+
+        def add() -> None:
+            window = self.audit.window(customer_id, meter, at_us)
+            window.langfuse_micros += micros
+            if cause is not None:
+                window.differences[cause] += moved_micros - micros
+
+        self._pending.append(add)
+
+    def _note(self, what: str, trace_id: str) -> None:
+        self._pending.append(partial(self.audit.note, what, trace_id))
 
     def _audit(self, trace: Trace, known: Known | None, decision: Decision, at_us: int) -> None:
         again = known is not None and known.last_run_id == self.run_id
@@ -107,10 +143,8 @@ class Auditor(Decider):
             cause = Cause.SETTLING
         amounts, customer_id = self._worth(trace, decision)
         for meter, micros in amounts.items():
-            window = self.audit.window(customer_id, meter, at_us)
-            window.langfuse_micros += micros
-            window.differences[cause] -= micros
-        self.audit.note(f"{cause}: {decision.reason}" if cause is Cause.HELD else cause, trace.trace_id)
+            self._add(customer_id, meter, at_us, micros, cause)
+        self._note(f"{cause}: {decision.reason}" if cause is Cause.HELD else cause, trace.trace_id)
 
     def _worth(self, trace: Trace, decision: Decision) -> tuple[Mapping[str, int], str]:
         """What an unbilled trace comes to by the card of today, and for whom; nothing if it cannot be rated."""
@@ -130,20 +164,28 @@ class Auditor(Decider):
         billed = Counter[str]()
         for charge in charges:
             billed[charge["meter"]] += charge["billed_micros"]
-            window = self.audit.window(charge["customer_id"], charge["meter"], at_us)
-            window.langfuse_micros += 0 if again else charge["charged_micros"]
+            if charge["charged_micros"] and not again:
+                self._audit_charge(charge, at_us)
         # A lower reading that is to be confirmed first counts as what was billed until it is.
         amounts = billed if key in self.shrunk else self._rated_again(trace, known, billed)
         for meter in sorted({*billed, *amounts}):
             gap_micros = amounts.get(meter, 0) - billed[meter]
             if gap_micros:
-                window = self.audit.window(known.customer_id or "", meter, at_us)
-                window.langfuse_micros += gap_micros
                 cause = Cause.CHANGED if decision.entries else Cause.KEPT
-                window.differences[cause] -= gap_micros
-                self.audit.note(cause, trace.trace_id)
+                self._add(known.customer_id or "", meter, at_us, gap_micros, cause)
+                self._note(cause, trace.trace_id)
         if not again:
-            self._audit_mark(trace, known, decision)
+            self._pending.append(partial(self._audit_mark, trace, known, decision))
+
+    def _audit_charge(self, charge: Row, at_us: int) -> None:
+        """What was charged counts at the trace's own time; where a decision dated it otherwise, it moved from there."""
+        place, micros = (charge["customer_id"], charge["meter"]), charge["charged_micros"]
+        if charge["timestamp_us"] == at_us:
+            self._add(*place, at_us, micros)
+            return
+        self._add(*place, at_us, micros, Cause.MOVED)
+        if self.audit.covers(charge["timestamp_us"]):
+            self._add(*place, charge["timestamp_us"], 0, Cause.MOVED, moved_micros=micros)
 
     def _charges(self, key: TraceKey) -> list[Row]:
         return list(self._ledger.query("charged", project_id=key[0], trace_id=key[1]))

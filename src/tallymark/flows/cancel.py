@@ -6,8 +6,8 @@ Where that is the policy (BILLING_CORRECTIONS) and Stripe still does it; else th
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
+from .. import machine
 from ..core.states import Answer, MeterOutcome
 from ..ledger.cancelling import claim_cancels, settle_cancels
 from ..ledger.rows import RunRef
@@ -28,7 +28,7 @@ def cancel_lower(stations: Stations, run: RunRef) -> None:
         return
     asked: Counter[str] = Counter()
     limit = CLAIMS_MAX if wanted else 0
-    with ThreadPoolExecutor(SEND_THREADS, thread_name_prefix="cancel") as threads:
+    with machine.current().pool(SEND_THREADS, "cancel") as threads:
         while claims := claim_cancels(ledger, clock.now_us(), limit, stations.config.lateness):
             asked.update(claim.meter_event_id for claim in claims)
             outcomes = list(threads.map(lambda claim: answered(lambda: stations.meter.take_back(claim)), claims))

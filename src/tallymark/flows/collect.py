@@ -19,7 +19,7 @@ from ..source.rows import Page
 from ..source.traces import IdStream, TracesSource
 from .decide import Decider
 from .progress import Progress
-from .read_ahead import ReadAhead, batches
+from .read_ahead import ahead, batches
 
 log = logging.getLogger("tallymark")
 BATCH_PAGES = 32
@@ -64,6 +64,8 @@ class Collected:
     adopted: int = 0
     adopted_from: Counter[str] = field(default_factory=Counter)
     """Adopted traces by the id of the ledger that their mark names."""
+    billed_and_marked_by: Counter[str] = field(default_factory=Counter)
+    """Traces that this ledger bills by the id of the ledger that their mark names."""
     credits_micros: int = 0
     rows: int = 0
     unreadable: list[str] = field(default_factory=list)
@@ -84,8 +86,9 @@ class Collected:
             self.healed += decision.healed
             self.untagged += decision.untagged
             self.adopted += decision.adopted
-            if decision.adopted and (maker := ledger_id_in(decision.trace.attributes.get("meter_event_id", ""))):
-                self.adopted_from[maker] += 1
+            if maker := ledger_id_in(decision.trace.attributes.get("meter_event_id", "")):
+                self.adopted_from[maker] += decision.adopted
+                self.billed_and_marked_by[maker] += decision.outcome == Outcome.BILLED and decision.first_in_run
             self.credits_micros += sum(entry.amount_micros for entry in decision.entries)
             self.project_ids.add(decision.trace.project_id)
 
@@ -102,7 +105,7 @@ def collect(
 ) -> None:
     """Read a range, decide every trace in it, and record each batch in one transaction with its coverage."""
     scored = source.scored(span.from_us, span.to_us, span.future_us)
-    pages = ReadAhead(source.read(span.from_us, span.to_us, decider.only_pending, span.future_us))
+    pages = ahead(source.read(span.from_us, span.to_us, decider.only_pending, span.future_us))
     for batch in batches(pages, BATCH_PAGES):
         collected.rows += sum(page.rows for page in batch)
         traces = distinct(trace for page in batch for trace in page.traces if span.settles(trace))
@@ -173,12 +176,26 @@ def log_unknown_marks(ledger: Ledger, collected: Sequence[Collected]) -> None:
             "not billed again; compare it with Stripe before the next invoice.",
             own,
         )
-    if found:
+    if +found:
         log.warning(
             "%d traces carry marks of another ledger (%s) and are not billed by this one: check BILLING_LEDGER_URL. "
             "Two ledgers must not bill one project.",
             found.total(),
-            ", ".join(sorted(found)),
+            ", ".join(sorted(+found)),
+        )
+    _log_billed_twice(ledger, collected)
+
+
+def _log_billed_twice(ledger: Ledger, collected: Sequence[Collected]) -> None:
+    """Two deployments that run at once do not see each other's marks in time; afterwards they do."""
+    found = sum((each.billed_and_marked_by for each in collected), Counter[str]())
+    found.pop(ledger.fact("ledger_id") or "", 0)
+    if +found:
+        log.warning(
+            "%d traces that this ledger bills carry marks of another ledger (%s): both have billed them. Stop one of "
+            "the two, then `tallymark reconcile` shows how much Stripe counts too much.",
+            found.total(),
+            ", ".join(sorted(+found)),
         )
 
 

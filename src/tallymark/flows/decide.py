@@ -70,6 +70,9 @@ class Decider:
         result = known.result if decision.worth_micros is None else decision.result
         return replace(decision, result_before=known.result, result=result, untagged=False, healed=False)
 
+    def set_aside(self) -> None:
+        """The last decision is not stored: its trace is decided again when all of it was read."""
+
     def _decide(self, trace: Trace, known: Known | None) -> Decision:
         if known is not None and known.outcome == Outcome.BILLED:
             return self._billed_before(trace, known)

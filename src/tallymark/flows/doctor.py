@@ -12,14 +12,16 @@ import msgspec
 from ..clock import SystemClock
 from ..config import Config, ProjectConfig, require_stripe
 from ..core.clock import SECOND_US, Clock, from_datetime
-from ..errors import ConfigError, KeyRefused, LedgerError, RemoteError, TallymarkError
+from ..errors import ConfigError, KeyRefused, LedgerError, NotPermitted, RemoteError, TallymarkError
 from ..ledger.guard import using_ledger
+from ..meter.permissions import may_read_invoice_items, not_needed, require_meter_events
 from ..meter.reports import new_notifications
 from ..meter.stripe_events import StripeMeter
 from ..meter.subscriptions import may_read
 from ..remote.langfuse import LangfuseClient
 from ..source.probe import choose, probe, server_version
 from .clocks import clock_problem
+from .exposure import exposed
 from .stations import open_client, open_meter, source_key_of
 
 CLOCK_SKEW_SECONDS_MAX = 60
@@ -58,6 +60,7 @@ def doctor(config: Config, clock: Clock | None = None) -> list[Finding]:
         findings += _langfuse(config, project, clock)
     findings += _stripe(config, clock)
     findings += _attempt("ledger", lambda: _ledger(config, clock))
+    findings += [Finding("security", "warning", told) for told in exposed(config)]
     return findings
 
 
@@ -67,14 +70,17 @@ def worst(findings: list[Finding]) -> int:
     return next((status for status in WORST_FIRST if status in found), 0)
 
 
-def _attempt(check: str, steps: Callable[[], Iterator[Finding]]) -> list[Finding]:
-    """Run checks until one cannot go on; its error is the last finding."""
+def _attempt(check: str, *groups: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    """Run groups of checks. A permission that a key lacks ends its group only; any other error is the last finding."""
     found: list[Finding] = []
-    try:
-        for finding in steps():
-            found.append(finding)
-    except TallymarkError as error:
-        found.append(_problem(check, str(error), error.exit_status))
+    for steps in groups:
+        try:
+            for finding in steps():
+                found.append(finding)
+        except NotPermitted as error:
+            found.append(_problem(check, str(error)))
+        except TallymarkError as error:
+            return [*found, _problem(check, str(error), error.exit_status)]
     return found
 
 
@@ -147,19 +153,43 @@ def _stripe(config: Config, clock: Clock) -> list[Finding]:
     except ConfigError as error:
         return [_problem("stripe", str(error))]
     meter = open_meter(config, clock)
-    return _attempt("stripe", lambda: _stripe_steps(config, meter, clock))
+    return _attempt(
+        "stripe",
+        lambda: _meters(config, meter),
+        lambda: _key(meter),
+        lambda: iter([_reports(meter, clock)]),
+        lambda: _customers(config, meter),
+        lambda: _periods(config, meter),
+    )
 
 
-def _stripe_steps(config: Config, meter: StripeMeter, clock: Clock) -> Iterator[Finding]:
+def _meters(config: Config, meter: StripeMeter) -> Iterator[Finding]:
     names = sorted({config.meter_event_name, *config.meters.values()})
     for name in names:
         meter.check([name], config.stripe_credits_meter_id)
         yield Finding("stripe", "ok", f"the meter of {name!r} is active, sums, and takes what tallymark sends")
+
+
+def _key(meter: StripeMeter) -> Iterator[Finding]:
+    """Its mode, and whether it may too little or too much (docs/howto/security.md)."""
     kind = "live: real customers are billed" if meter.key_kind == "live" else "test: nobody is billed"
     yield Finding("stripe", "ok", f"the key is of mode {kind}")
-    yield _reports(meter, clock)
-    yield from _customers(config, meter)
-    yield from _periods(config, meter)
+    require_meter_events(meter)
+    yield Finding("stripe", "ok", "the key may write meter events")
+    if not may_read_invoice_items(meter):
+        told = "the key may make no invoice items; only `tallymark held release --invoice-item` needs that"
+        yield Finding("stripe", "ok", told)
+    yield _too_much(meter)
+
+
+def _too_much(meter: StripeMeter) -> Finding:
+    if not meter.restricted:
+        told = "the key may do everything in the account; make a restricted one (docs/howto/security.md)"
+        return Finding("stripe", "warning" if meter.key_kind == "live" else "ok", told)
+    if more := not_needed(meter):
+        told = f"the key may read {', '.join(more)}, which tallymark never does; take such permissions away in Stripe"
+        return Finding("stripe", "warning", told)
+    return Finding("stripe", "ok", "the key is a restricted one, and may read nothing of what was tried needlessly")
 
 
 def _reports(meter: StripeMeter, clock: Clock) -> Finding:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+from .. import machine
 from ..clock import SystemClock
 from ..config import Config, require_stripe
 from ..core.choices import DELETED, OF_TRACE, Choice
@@ -209,7 +209,7 @@ def _open(config: Config, clock: Clock | None, *, needs_stripe: bool = False) ->
         require_stripe(config)
     clock = clock or SystemClock()
     with contextlib.closing(open_ledger(config.ledger_url)) as ledger:
-        run = RunRef(uuid.uuid4().hex, clock.now_us(), config.decision_digest)
+        run = RunRef(machine.current().random_hex(32), clock.now_us(), config.decision_digest)
         stripe = open_meter(config, clock) if needs_stripe else None
         yield _Desk(config, ledger, run, stripe)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
+from .. import machine
 from ..ledger.periods import Checked, lanes_to_check, put_periods
 from ..meter.stripe_events import StripeMeter
 from ..meter.subscriptions import Item, items_of
@@ -36,7 +36,7 @@ def read_periods(stations: Stations) -> None:
 
 
 def _items_of_all(stripe: StripeMeter, customer_ids: Sequence[str]) -> dict[str, list[Item]]:
-    with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="periods") as threads:
+    with machine.current().pool(READ_THREADS, "periods") as threads:
         return dict(
             zip(customer_ids, threads.map(lambda customer_id: items_of(stripe, customer_id), customer_ids), strict=True)
         )

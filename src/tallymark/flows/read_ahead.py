@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
+from .. import machine
+
 T = TypeVar("T")
 
 
@@ -26,6 +28,11 @@ def batches(items: Iterator[T], size: int, last: type | tuple[type, ...] = ()) -
         raise
     if batch:
         yield batch
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items of an iterator, fetched ahead where the machine has threads for that."""
+    return ReadAhead(items) if machine.current().reads_ahead else items
 
 
 class ReadAhead(Iterator[T]):

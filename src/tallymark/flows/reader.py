@@ -23,6 +23,7 @@ import msgspec
 from .. import errors
 from ..clock import SystemClock
 from ..core.clock import DAY_US
+from ..crashes import show_discreetly
 from ..errors import TallymarkError, Unavailable
 from ..remote.langfuse import LangfuseClient
 from ..source.observations import ObservationPage, ObservationsSource, WindowEnd
@@ -189,6 +190,7 @@ def _pages(client: LangfuseClient, read: ReadTraces | ReadObservations) -> Itera
 
 
 if __name__ == "__main__":
+    show_discreetly()
     try:
         main()
     except BrokenPipeError:

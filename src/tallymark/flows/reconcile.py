@@ -97,7 +97,8 @@ def _range_of(stations: Stations, ledger: Ledger, run: RunRef, from_us: int, to_
 
 def _audit_langfuse(stations: Stations, project: Project, run: RunRef, audit: Audit, progress: Progress) -> None:
     """Read a project as a full sync would, up to the present, and audit every trace."""
-    chosen = choose_generation(stations, project)
+    # Asked anew: what is audited twice would be counted twice, so a mode that changed must be known before.
+    chosen = choose_generation(stations, project, fresh=True)
     auditor = Auditor(decider_of(stations, run, False, style_of(stations, chosen)), audit, stations.ledger)
     collect_span(
         stations,
@@ -111,6 +112,7 @@ def _audit_langfuse(stations: Stations, project: Project, run: RunRef, audit: Au
         progress=progress,
         collected=Collected(),
     )
+    auditor.count()
 
 
 def _by_score(stations: Stations, chosen: Chosen) -> bool:

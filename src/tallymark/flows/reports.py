@@ -9,7 +9,7 @@ from functools import cache
 
 from ..clock import SystemClock
 from ..config import Config, require_stripe, require_webhook
-from ..core.clock import HOUR_US, MINUTE_US, Clock
+from ..core.clock import DAY_US, HOUR_US, MINUTE_US, Clock
 from ..core.credits import MICROS_PER_CREDIT
 from ..core.reports import CUSTOMER_NOT_FOUND, REPORTS_KEPT_US, codes_in
 from ..errors import KeyRefused, RemoteError
@@ -42,6 +42,10 @@ CAUSES_MAX = 1000
 # A cause that is not mended is looked at again after this part of the time since the report: often at first.
 PATIENCE_PART = 10
 _POLLED = "reports polled"
+UNSEEN = (
+    "Stripe was last asked for its reports %d days ago, and keeps them for 30: only `tallymark reconcile` shows what "
+    "it rejected before that; compare that time."
+)
 
 
 def take_reports(stations: Stations, run: RunRef) -> int:
@@ -88,13 +92,29 @@ def _logged(what: str) -> Iterator[None]:
 
 
 def _poll(ledger: Ledger, stripe: StripeMeter, now_us: int) -> None:
-    """Store what Stripe reports since the last poll, or the first send; nothing if that was a moment ago, or never."""
-    last = ledger.fact(_POLLED) or next(ledger.query("first_sent"))["sent_at_us"]
-    if last is None or now_us - int(last) < POLL_EVERY_US:
+    """Store what Stripe reports, unless that was asked a moment ago, or nothing was ever sent.
+
+    From where it goes on is told by Stripe's times alone: this machine's clock may have been wrong at the last poll.
+    """
+    first_sent_us = next(ledger.query("first_sent"))["sent_at_us"]
+    if first_sent_us is None:
         return
-    since_us = max(int(last) - OVERLAP_US, now_us - REPORTS_KEPT_US)
-    put_notifications(ledger, new_notifications(stripe, since_us), now_us)
-    ledger.put_fact(_POLLED, str(now_us))
+    polled_us, newest_us = _last_poll(ledger) or (first_sent_us, 0)
+    if 0 <= now_us - polled_us < POLL_EVERY_US:
+        return
+    if now_us - polled_us > REPORTS_KEPT_US:
+        log.warning(UNSEEN, (now_us - polled_us) // DAY_US)
+    since_us = newest_us - OVERLAP_US if newest_us else min(first_sent_us, now_us) - REPORTS_KEPT_US
+    found = list(new_notifications(stripe, since_us))
+    put_notifications(ledger, found, now_us)
+    newest_us = max([newest_us, *(one.created_us for one in found)])
+    ledger.put_fact(_POLLED, f"{now_us} {newest_us}")
+
+
+def _last_poll(ledger: Ledger) -> tuple[int, int] | None:
+    """When the last poll was, and how new the newest report was that any poll has seen, 0 for none."""
+    polled, _, newest = (ledger.fact(_POLLED) or "").partition(" ")
+    return (int(polled), int(newest or "0")) if polled else None
 
 
 def _apply(ledger: Ledger, stripe: StripeMeter, clock: Clock) -> int:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from .. import machine
 from ..core.clock import SECOND_US, Clock
 from ..core.periods import Lateness
 from ..core.states import Answer, CancelClaim, Claim, MeterOutcome
@@ -19,16 +19,17 @@ from ..errors import KeyRefused
 from ..ledger import Ledger
 from ..ledger.ledger import DEFAULT_LATENESS
 from ..ledger.rows import RunRef
+from ..machine import Pool
 from .progress import Progress
 
 GATHER_BUCKETS = 500
 SEND_THREADS = 8
 CLAIMS_MAX = 64
+# A claim's minute, less the longest that Stripe is waited for: where it hangs, a batch lasts longer than that.
+SEND_WITHIN_SECONDS = 40
 # How long a run goes on without any meter event settled; longer than another process may hold a claim.
 PATIENCE_SECONDS = 90
 POLL_SECONDS = 0.1
-# A send begins so soon after its claim that it has given up (15 s) before the claim ends and another process may send.
-BEGIN_SECONDS_MAX = 40
 
 
 class Meter(Protocol):
@@ -62,7 +63,7 @@ def send(
         pass
     sent = Sent()
     total = sum(ledger.open_meter_events().values())
-    with ThreadPoolExecutor(SEND_THREADS, thread_name_prefix="send") as threads:
+    with machine.current().pool(SEND_THREADS, "send") as threads:
         _send_open(ledger, meter, clock, threads, sent, progress, total, lateness)
     return sent
 
@@ -71,7 +72,7 @@ def _send_open(
     ledger: Ledger,
     meter: Meter,
     clock: Clock,
-    threads: ThreadPoolExecutor,
+    threads: Pool,
     sent: Sent,
     progress: Progress,
     total: int,
@@ -94,16 +95,16 @@ def _send_open(
             clock.sleep(max(POLL_SECONDS, min(1.0, (next_us - clock.now_us()) / SECOND_US)))
 
 
-def _send_all(meter: Meter, claims: Sequence[Claim], threads: ThreadPoolExecutor, clock: Clock) -> list[MeterOutcome]:
+def _send_all(meter: Meter, claims: Sequence[Claim], threads: Pool, clock: Clock) -> list[MeterOutcome]:
     """Send claims in parallel: each is of another (customer, meter), so none has two calls in flight."""
-    return list(threads.map(lambda claim: answered(lambda: _send_in_time(meter, claim, clock)), claims))
+    return list(threads.map(lambda claim: _send_in_time(meter, claim, clock), claims))
 
 
 def _send_in_time(meter: Meter, claim: Claim, clock: Clock) -> MeterOutcome:
-    """Send a claim, unless those before it took so long that another process may soon send it."""
-    if clock.now_us() > claim.sent_at_us + BEGIN_SECONDS_MAX * SECOND_US:
-        return MeterOutcome(Answer.THROTTLED, "not sent: its claim was about to end")
-    return meter.send(claim)
+    """Send one claim, unless so much time has passed that another process may take it over before the answer comes."""
+    if clock.now_us() - claim.sent_at_us > SEND_WITHIN_SECONDS * SECOND_US:
+        return MeterOutcome(Answer.THROTTLED, "not sent: its claim was nearly over")
+    return answered(lambda: meter.send(claim))
 
 
 def answered(ask: Callable[[], MeterOutcome]) -> MeterOutcome:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from .. import machine
 from ..config import Config
 from ..core.clock import SECOND_US, Clock, format_time
 from ..core.credits import format_micros
@@ -132,7 +132,7 @@ def _require_found(request: Request, collected: Sequence[Collected]) -> None:
 def start_run(stations: Stations, verb: str) -> RunRef:
     """Begin a run: its id, its moment, and the settings it decides by."""
     config, now_us = stations.config, stations.clock.now_us()
-    run = RunRef(uuid.uuid4().hex, now_us, config.decision_digest)
+    run = RunRef(machine.current().random_hex(32), now_us, config.decision_digest)
     stations.ledger.start_run(run.run_id, verb, now_us, config.rate_card.digest, card_text(config.rate_card))
     return run
 

@@ -21,7 +21,7 @@ from ..failpoints import Step
 from .corrections import Decided, enter_anew_txn, put_decision_txn
 from .database import Database, Row
 from .ledger import Ledger
-from .reports import OpenReport, open_reports, suspects, take_unnamed_txn
+from .reports import OpenReport, open_reports, suspects, take_back_txn, take_unnamed_txn
 from .rows import RunRef
 
 QUESTIONS_MAX = 1000
@@ -102,10 +102,11 @@ def _apply_txn(
         db.write("confirm", meter_event_id=decided.subject)
     elif verdict is Verdict.NOT_COUNTED and in_doubt and row["reason"] == CANCELLING:
         # The question was whether Stripe took it back: its identifier is used up.
-        enter_anew_txn(db, run, asked.at_us, replace(decided, verb="cancel"))
+        entries_micros = db.row("meter_event", meter_event_id=decided.subject)["entries_micros"]
+        enter_anew_txn(db, run, asked.at_us, replace(decided, verb="cancel", amount_micros=entries_micros))
         settled.not_sent += 1
     elif verdict is Verdict.NOT_COUNTED and (report := _report_on(db, asked.at_us, row)):
-        settled.taken_back += take_unnamed_txn(db, report, decided, asked.at_us)
+        settled.taken_back += _take_back_txn(db, report, decided, asked.at_us, in_doubt=in_doubt)
     elif verdict is Verdict.NOT_COUNTED and in_doubt:
         _settle_doubt_txn(db, asked.at_us, State.PENDING, "", decided)
         settled.not_sent += 1
@@ -113,6 +114,13 @@ def _apply_txn(
         _leave_open_txn(db, asked.at_us, row, decided)
     else:
         settled.left.append((asked.window.customer_id, asked.window.meter, row["timestamp_s"]))
+
+
+def _take_back_txn(db: Database, report: OpenReport, decided: Decided, now_us: int, *, in_doubt: bool) -> bool:
+    """Take back what a report may mean. Whether one in doubt ever arrived nobody knows: that report may mean others."""
+    if in_doubt:
+        return take_back_txn(db, report.reason, decided, now_us)
+    return take_unnamed_txn(db, report, decided, now_us)
 
 
 def _settle_doubt_txn(db: Database, now_us: int, state: State, reason: str, decided: Decided) -> None:
@@ -130,11 +138,17 @@ def _leave_open_txn(db: Database, now_us: int, row: Row, decided: Decided) -> No
 
 
 def _report_on(db: Database, now_us: int, row: Row) -> OpenReport | None:
-    """An open report that may mean a meter event, if there is one."""
-    return next((report for report in open_reports(db, now_us) if _is_meant(row, report)), None)
+    """The open report that may mean a meter event, if there is one: of several, that of the time of its last send.
+
+    Another may be the only one that fits another meter event, and would be used up.
+    """
+    meant = [report for report in open_reports(db, now_us) if _is_meant(row, report)]
+    return min(meant, key=lambda report: abs(report.stored.report.end_us - row["last_sent_us"]), default=None)
 
 
 def _is_meant(row: Row, report: OpenReport) -> bool:
+    if row["meter_event_id"] in report.stored.unsure:
+        return True
     last_us = max(row["last_sent_us"], row["answered_at_us"] or 0)
     return report.stored.report.meter in ("", row["meter"]) and (
         row["first_sent_us"] <= report.to_us and last_us >= report.from_us

@@ -7,7 +7,6 @@ guarantee: a meter event is committed before it is claimed, and claimed before i
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from .. import machine
 from ..core.decisions import Decision, EntryKind, Known, NewEntry, TraceKey, key_of
 from ..core.periods import Lateness
 from ..core.states import Claim, MeterOutcome
@@ -65,7 +65,7 @@ class Ledger:
     def _make_id(self) -> None:
         with self._db.transaction(Step.PUT_FACT):
             if self.fact("ledger_id") is None:
-                self._db.write("put_fact", name="ledger_id", value=secrets.token_hex(4))
+                self._db.write("put_fact", name="ledger_id", value=machine.current().random_hex(8))
 
     def close(self) -> None:
         """Close the connection."""

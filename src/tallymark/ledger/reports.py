@@ -7,13 +7,14 @@ events that it may mean are told apart by the values of their windows (ledger/do
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
 
 from ..core.credits import MICROS_PER_CREDIT
+from ..core.doubt import COUNTED
 from ..core.ids import issue_of
 from ..core.reports import REPORT_SLACK_US, REPORTS_KEPT_US, ErrorReport, Notification, reason_of, state_for
 from ..core.states import State
@@ -26,6 +27,7 @@ from .rows import PutNotification, RunRef
 RECEIVED, APPLIED, OPEN = "received", "applied", "open"
 OPEN_MAX = 50
 SUSPECTS_MAX = 1000
+MAY_COUNT = (State.ACCEPTED, State.PENDING, State.SENDING, State.IN_DOUBT)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -33,11 +35,13 @@ class Stored(msgspec.Struct):
     """The body of a notification: the report, and how much of it is explained.
 
     `told`: of each code, how many samples were looked up. `narrowed`: how many meter events were found without a name.
+    `unsure`: those that it names and that were sent again since, so that nobody can tell which send it means.
     """
 
     report: ErrorReport
     told: dict[str, int]
     narrowed: int = 0
+    unsure: list[str] = []
 
     @property
     def unnamed(self) -> dict[str, int]:
@@ -101,12 +105,17 @@ def received(ledger: Ledger, limit: int) -> list[Notification]:
 
 
 class _Named(NamedTuple):
-    """A sample, and its meter event if it is one of this ledger."""
+    """A sample, and its meter event if it is one of this ledger.
+
+    `is_clear`: which send of that identifier it speaks of. Where doubt was settled and the same identifier sent again,
+    the report may be on the send before: then it is a suspicion only, and the sums decide.
+    """
 
     code: str
     identifier: str
     message: str
     event: Any
+    is_clear: bool
 
 
 def apply_report(ledger: Ledger, report: ErrorReport, now_us: int) -> int:
@@ -120,8 +129,10 @@ def apply_report(ledger: Ledger, report: ErrorReport, now_us: int) -> int:
         known = db.row("notification", notification_id=report.notification_id)
         if known["state"] != RECEIVED or any(one.event and one.event["state"] == State.SENDING for one in named):
             return 0
+        unsure = [one.event["meter_event_id"] for one in named if not one.is_clear and _is_current(one)]
+        named = [one for one in named if one.is_clear]
         told = {error.code: sum(one.code == error.code for one in named) for error in report.errors}
-        _put_report_txn(db, Stored(report, told), sum(one.event is not None for one in named))
+        _put_report_txn(db, Stored(report, told, unsure=unsure), sum(one.event is not None for one in named))
         return sum(_take_named_txn(db, report, one, now_us) for one in named)
 
 
@@ -132,20 +143,28 @@ def _named_txn(db: Database, report: ErrorReport) -> list[_Named]:
         for sample in error.samples:
             meter_event_id, issue = issue_of(sample.identifier)
             event = db.row("meter_event", meter_event_id=meter_event_id)
-            named[error.code, meter_event_id, issue] = _Named(error.code, sample.identifier, sample.message, event)
+            again = db.row("sent_since_settled", meter_event_id=meter_event_id)["times"]
+            named[error.code, meter_event_id, issue] = _Named(
+                error.code, sample.identifier, sample.message, event, is_clear=not again
+            )
     return list(named.values())
 
 
 def _take_named_txn(db: Database, report: ErrorReport, named: _Named, now_us: int) -> bool:
     """Take back the meter event of a sample, unless it was never sent, or under a newer identifier since."""
     event = named.event
-    if event is None or not event["attempt"] or issue_of(named.identifier)[1] != event["reissue"]:
+    if event is None or not event["attempt"] or not _is_current(named):
         return False
     detail = _encode({"notification": report.notification_id, "identifier": named.identifier}).decode()
     amount_micros = event["credits"] * MICROS_PER_CREDIT
     why = f"{named.code}: {named.message}"
     decided = Decided("stripe", "report", "meter_event", event["meter_event_id"], amount_micros, why, detail)
     return take_back_txn(db, named.code, decided, now_us)
+
+
+def _is_current(named: _Named) -> bool:
+    """Whether a sample speaks of the newest identifier of its meter event."""
+    return bool(issue_of(named.identifier)[1] == named.event["reissue"])
 
 
 def take_back_txn(db: Database, reason: str, decided: Decided, now_us: int) -> bool:
@@ -191,8 +210,17 @@ def unexplained_reports(ledger: Ledger) -> int:
 
 def suspects(ledger: Ledger, now_us: int) -> list[Row]:
     """Meter events that open reports may mean."""
-    reports = open_reports(ledger, now_us)
-    return [row for report in reports for row in ledger.query("suspects", **report.meant, limit=SUSPECTS_MAX)]
+    found = []
+    for report in open_reports(ledger, now_us):
+        found += list(ledger.query("suspects", **report.meant, limit=SUSPECTS_MAX))
+        found += _unsure(ledger.query, report)
+    return found
+
+
+def _unsure(ask: Callable[..., Iterable[Row]], report: OpenReport) -> list[Row]:
+    """Meter events that a report names, without saying which send of them it means, as long as that is open."""
+    rows = [row for name in report.stored.unsure for row in ask("meter_event", meter_event_id=name)]
+    return [row for row in rows if row["state"] in MAY_COUNT and row["reason"] != COUNTED]
 
 
 def take_unnamed_txn(db: Database, report: OpenReport, decided: Decided, now_us: int) -> bool:
@@ -208,7 +236,7 @@ def close_reports(ledger: Ledger, now_us: int) -> None:
     """Close open reports that can mean no meter event of this ledger any more: the rest was someone else's."""
     with ledger.transaction(Step.CLOSE_REPORTS) as db:
         for report in open_reports(db, now_us):
-            if db.row("suspects", **report.meant, limit=1) is None:
+            if db.row("suspects", **report.meant, limit=1) is None and not _unsure(db.rows, report):
                 db.write("close_report", notification_id=report.notification_id)
 
 

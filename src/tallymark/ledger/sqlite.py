@@ -279,6 +279,13 @@ def is_missing(path: Path) -> bool:
     return False
 
 
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each for its owner only; mkdir by itself thinks of the last one alone."""
+    if is_missing(folder):
+        _make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def _look_at(path: Path, read_only: bool) -> None:
     """Create the ledger's file, readable by its owner only; refuse a pipe, for which SQLite would wait without end."""
     if is_missing(path):
@@ -286,7 +293,7 @@ def _look_at(path: Path, read_only: bool) -> None:
             raise LedgerMissing(
                 f"there is no ledger at {path} yet; run `tallymark sync` first, or set BILLING_LEDGER_URL."
             )
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_folder(path.parent)
         path.touch(mode=0o600)
     elif not (stat.S_ISREG(mode := path.stat().st_mode) or stat.S_ISDIR(mode)):
         raise LedgerUnusable(f"{path} is a pipe or a device and no ledger; set BILLING_LEDGER_URL to a file.")

@@ -6,10 +6,10 @@ in the ledger and not in memory: however many traces interleave, memory stays as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -22,7 +22,18 @@ from .ledger import Ledger
 from .rows import RunRef
 
 _encode = msgspec.json.Encoder().encode
-Decide = Callable[[Trace, Known | None], Decision]
+
+
+class Decide(Protocol):
+    """Decides what becomes of traces."""
+
+    def __call__(self, trace: Trace, known: Known | None, /) -> Decision:
+        """Decide one trace."""
+        ...
+
+    def set_aside(self) -> None:
+        """The last decision is not stored: its trace is decided again when all of it was read."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +74,7 @@ def decide_staged(
             decision = decide(trace, known.get(key))
             if _needs_all(row, known.get(key), decision):
                 incomplete.append(row["trace_id"])
+                decide.set_aside()
             else:
                 decisions.append(decision)
         ledger.store_txn(run, decisions)

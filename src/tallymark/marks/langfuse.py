@@ -106,7 +106,7 @@ class LangfuseMarks:
     def _ingest(self, chunk: Chunk) -> Written:
         body = b'{"batch":[' + b",".join(encoded for _, encoded in chunk.values()) + b"]}"
         answer = self._client.post("/api/public/ingestion", body, _decode_answer)
-        problems = {error.id: f"{error.status} {error.message or ''}".strip() for error in answer.errors}
+        problems = {error.id: self._client.told(f"{error.status} {error.message or ''}") for error in answer.errors}
         if len(problems) == len(chunk) and all(NOT_ACCEPTED in problem for problem in problems.values()):
             raise _ScoresRefused(next(iter(problems.values())))
         written = Written()

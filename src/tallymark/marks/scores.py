@@ -50,7 +50,7 @@ def _post_list(client: LangfuseClient, scores: Sequence[dict[str, Any]]) -> dict
     if not answer.rejected:
         return {}
     if len(scores) == 1:
-        return {scores[0]["id"]: f"refused: {answer.errors}"[:300]}
+        return {scores[0]["id"]: client.told(f"refused: {answer.errors}")}
     middle = len(scores) // 2
     return _post_list(client, scores[:middle]) | _post_list(client, scores[middle:])
 

@@ -10,9 +10,8 @@ from typing import Any
 
 from ..core.clock import SECOND_US
 from ..failpoints import Step
+from .permissions import GRANT_INVOICES
 from .stripe_events import StripeMeter
-
-NEEDS = "grant Invoices: write (Stripe: Developers, API keys), or decide otherwise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +33,10 @@ def find_item(meter: StripeMeter, customer_id: str, meter_event_id: str) -> str 
 
     def ask() -> str | None:
         found = meter.client.v1.invoice_items.list({"customer": customer_id, "limit": 100})
-        named = (item.id for item in found.auto_paging_iter() if _meter_event_of(item) == meter_event_id)
+        named = (str(item.id) for item in found.auto_paging_iter() if _meter_event_of(item) == meter_event_id)
         return next(named, None)
 
-    return meter.patiently(ask, NEEDS)
+    return meter.patiently(ask, GRANT_INVOICES)
 
 
 def _meter_event_of(item: Any) -> str | None:
@@ -69,4 +68,4 @@ def create_item(meter: StripeMeter, item: NewItem) -> str:
         )
         return str(made.id)
 
-    return meter.make(Step.STRIPE_INVOICE_ITEM, ask, NEEDS)
+    return meter.make(Step.STRIPE_INVOICE_ITEM, ask, GRANT_INVOICES)

@@ -15,14 +15,16 @@ import msgspec
 
 from ..core.clock import MINUTE_US, SECOND_US, format_time, parse_time
 from ..core.reports import REPORT_TYPES, UNKNOWN_CODE, ErrorReport, Notification, ReportedError, Sample
+from ..core.secrets import told
 from ..errors import NotificationRefused
-from .stripe_events import DETAIL_LENGTH_MAX, StripeMeter
+from .stripe_events import StripeMeter
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import stripe
 
 PAGE_ROWS = 100
+NEEDS = "grant Events: read (Stripe: Developers, API keys)"
 # Stripe's own tolerance; the SDK checks it by the machine's clock, and only backwards.
 SIGNATURE_AGE_MAX_US = 5 * MINUTE_US
 _SIGNED_AT = re.compile(r"(?:^|,)t=([0-9]{1,12})(?:,|$)")
@@ -95,7 +97,7 @@ def new_notifications(meter: StripeMeter, since_us: int) -> Iterator[Notificatio
     """All reports since a moment, the newest first. Raises KeyRefused, Unreachable or Unavailable."""
     next_page: str | None = ""
     while next_page is not None:
-        notifications, next_page = meter.patiently(partial(_page, meter, since_us, next_page))
+        notifications, next_page = meter.patiently(partial(_page, meter, since_us, next_page), NEEDS)
         yield from notifications
 
 
@@ -117,7 +119,7 @@ def fetch_report(meter: StripeMeter, notification: Notification, event_names: Ma
     A report that Stripe no longer has, or that is not as documented, speaks of one meter event and names none.
     Raises KeyRefused, Unreachable or Unavailable.
     """
-    content = meter.patiently(partial(_fetch, meter, notification.notification_id))
+    content = meter.patiently(partial(_fetch, meter, notification.notification_id), NEEDS)
     try:
         data = msgspec.convert(content, _Data)
         start_us, end_us, errors = parse_time(data.validation_start), parse_time(data.validation_end), _errors(data)
@@ -151,7 +153,7 @@ def _errors(data: _Data) -> tuple[ReportedError, ...]:
 
 def _samples(error: _Error) -> tuple[Sample, ...]:
     return tuple(
-        Sample(one.request.identifier or one.request.idempotency_key or "", one.error_message[:DETAIL_LENGTH_MAX])
+        Sample(one.request.identifier or one.request.idempotency_key or "", told(one.error_message))
         for one in error.sample_errors
     )
 

@@ -13,22 +13,30 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..core.clock import SECOND_US, Clock
+from .. import machine
+from ..core.clock import SECOND_US, Clock, wait_seconds
+from ..core.secrets import told
 from ..core.states import Answer, CancelClaim, Claim, MeterOutcome
-from ..errors import KeyRefused, MeterError, Refused, RemoteError, Unavailable, Unreachable
+from ..errors import KeyRefused, MeterError, NotPermitted, Refused, RemoteError, Unavailable, Unreachable
 from ..failpoints import Side, Step, reach
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import stripe
 
+# It would write a file into the home folder, for all to read, and send what is in it with every request.
+stripe.enable_telemetry = False
 # An answer that takes longer is treated as unknown; well below the time a claim is held (ledger CLAIM_SECONDS).
 TIMEOUT_SECONDS = 15
 # Below Stripe's limits: 25 a second in test mode, 1,000 meter events a second live (facts/stripe.md section 6).
 REQUESTS_PER_SECOND_TEST = 20
 REQUESTS_PER_SECOND_LIVE = 500
-DETAIL_LENGTH_MAX = 300
 READ_ATTEMPTS_MAX = 4
+GRANT_METER_EVENTS = "grant Meter events: write (Stripe: Developers, API keys)"
+_GRANT_METERS = "grant Meters: read (Stripe: Developers, API keys)"
+_GRANT_CUSTOMERS = "grant Customers: read (Stripe: Developers, API keys), so that doctor can look whether they exist"
+# The last three: an answer of another shape lacks what every object of Stripe's has.
+_SDK_ERRORS = (stripe.StripeError, OSError, ValueError, AttributeError, TypeError, LookupError)
 T = TypeVar("T")
 
 
@@ -62,6 +70,7 @@ class StripeMeter:
         requests_per_second: int | None = None,
     ) -> None:
         self._key_kind = "live" if "_live_" in secret_key else "test"
+        self._restricted = secret_key.startswith("rk_")
         default = REQUESTS_PER_SECOND_LIVE if self._key_kind == "live" else REQUESTS_PER_SECOND_TEST
         self._pace = _Pace(requests_per_second or default, clock)
         self._lock = threading.Lock()
@@ -71,7 +80,7 @@ class StripeMeter:
         self.client = stripe.StripeClient(
             secret_key,
             base_addresses={"api": api_base} if api_base else {},
-            http_client=stripe.RequestsClient(timeout=TIMEOUT_SECONDS),
+            http_client=machine.current().stripe_connections(TIMEOUT_SECONDS),
             max_network_retries=0,
         )
 
@@ -108,11 +117,14 @@ class StripeMeter:
 
     def _write(self, step: Step, identifier: str, ask: Callable[[], object]) -> MeterOutcome:
         try:
-            self._once(step, ask)
+            answer = self._once(step, ask)
         except (stripe.AuthenticationError, stripe.PermissionError) as error:
-            raise _key_refused(error) from error
-        except (stripe.StripeError, OSError, ValueError) as error:
+            raise _key_refused(error, GRANT_METER_EVENTS) from error
+        except _SDK_ERRORS as error:
             return outcome_of(error, identifier)
+        if not _is_about(answer, identifier):
+            # What a proxy or a portal answers in Stripe's place; asked again, Stripe counts an identifier once.
+            return MeterOutcome(Answer.UNKNOWN, "the answer is not about this meter event")
         return MeterOutcome(Answer.ACCEPTED, "taken")
 
     def make(self, step: Step, ask: Callable[[], T], needs: str) -> T:
@@ -126,7 +138,7 @@ class StripeMeter:
             raise _key_refused(error, needs) from error
         except stripe.InvalidRequestError as error:
             raise Refused(f"Stripe refused it ({_said(error)}).") from error
-        except (stripe.StripeError, OSError, ValueError) as error:
+        except _SDK_ERRORS as error:
             raise _unavailable(error) from error
 
     def check(self, event_names: Sequence[str], meter_id: str | None = None) -> dict[str, str]:
@@ -140,7 +152,7 @@ class StripeMeter:
 
     def meters(self) -> list[dict[str, Any]]:
         """All meters of the account: id, event_name, status, payload keys."""
-        return self.patiently(self._list_meters)
+        return self.patiently(self._list_meters, _GRANT_METERS)
 
     def _list_meters(self) -> list[dict[str, Any]]:
         page = self.client.v1.billing.meters.list({"limit": 100})
@@ -156,8 +168,7 @@ class StripeMeter:
                 return self._once(Step.STRIPE_READ, ask)
             except (stripe.AuthenticationError, stripe.PermissionError) as error:
                 raise _key_refused(error, needs) from error
-            # The last two: an answer of another shape lacks what every object of Stripe's has.
-            except (stripe.StripeError, OSError, ValueError, AttributeError, TypeError) as error:
+            except _SDK_ERRORS as error:
                 if attempt == READ_ATTEMPTS_MAX or isinstance(error, stripe.InvalidRequestError):
                     raise _unavailable(error) from error
                 self._clock.sleep(0.2 * 2**attempt)
@@ -165,7 +176,7 @@ class StripeMeter:
 
     def customer_problem(self, customer_id: str) -> str:
         """Why this customer cannot be billed with this key, in Stripe's words; empty if it can."""
-        return self.patiently(lambda: self._find_customer(customer_id))
+        return self.patiently(lambda: self._find_customer(customer_id), _GRANT_CUSTOMERS)
 
     def _find_customer(self, customer_id: str) -> str:
         try:
@@ -173,6 +184,11 @@ class StripeMeter:
         except stripe.InvalidRequestError as error:
             return _said(error)
         return "it is deleted" if getattr(customer, "deleted", False) else ""
+
+    @property
+    def restricted(self) -> bool:
+        """Whether the key is a restricted one; else it may do everything in the account."""
+        return self._restricted
 
     @property
     def key_kind(self) -> str:
@@ -196,13 +212,23 @@ def outcome_of(error: Exception, identifier: str) -> MeterOutcome:
     """What an error of the SDK says about the meter event that was sent: by class and status, and by message only
     for the duplicate, which has no code on v1 (facts/stripe.md section 1)."""
     status = getattr(error, "http_status", None)
-    detail = _said(error)
+    detail, message = _said(error), str(getattr(error, "_message", ""))
     if status == 429:
         return MeterOutcome(Answer.THROTTLED, detail, _retry_after_seconds(error))
     if isinstance(error, stripe.InvalidRequestError) and status is not None and 400 <= status < 500 and status != 409:
-        duplicate = "already exists with identifier" in detail and identifier in detail
+        duplicate = "already exists with identifier" in message and identifier in message
         return MeterOutcome(Answer.DUPLICATE if duplicate else Answer.REJECTED, detail)
     return MeterOutcome(Answer.UNKNOWN, detail)
+
+
+def _is_about(answer: Any, identifier: str) -> bool:
+    """Whether an answer speaks of the meter event that was asked about: as itself, or as the one that was taken back.
+
+    Of one that was taken back Stripe need not name the identifier (its OpenAPI: `cancel` may be null).
+    """
+    if getattr(answer, "object", None) == "billing.meter_event_adjustment":
+        return getattr(getattr(answer, "cancel", None), "identifier", identifier) == identifier
+    return bool(getattr(answer, "identifier", None) == identifier)
 
 
 def _said(error: Exception) -> str:
@@ -210,23 +236,20 @@ def _said(error: Exception) -> str:
     status = error.http_status if isinstance(error, stripe.StripeError) else None
     if status is None:
         return f"no answer: {type(error.__cause__ or error).__name__}"
-    return f"{status}: {getattr(error, '_message', None) or type(error).__name__}"[:DETAIL_LENGTH_MAX]
+    return told(f"{status}: {getattr(error, '_message', None) or type(error).__name__}")
 
 
 def _retry_after_seconds(error: Exception) -> float | None:
     headers = getattr(error, "headers", None) or {}
-    try:
-        return min(float(headers.get("retry-after", "")), 60.0)
-    except ValueError:
-        return None
+    return wait_seconds(headers.get("retry-after"), least=0.0, most=60.0)
 
 
 def _key_refused(error: stripe.StripeError, needs: str = "") -> KeyRefused:
     if needs and isinstance(error, stripe.PermissionError):
-        return KeyRefused(f"the Stripe key lacks a permission: {needs}.")
+        return NotPermitted(f"the Stripe key (BILLING_STRIPE_SECRET_KEY) lacks a permission: {needs}.")
     return KeyRefused(
         f"Stripe refused the key ({error.http_status}). Check BILLING_STRIPE_SECRET_KEY (or STRIPE_SECRET_KEY); "
-        "a restricted key needs write access to meter events and read access to meters, customers and events."
+        "docs/howto/security.md says what a restricted key needs."
     )
 
 
@@ -237,7 +260,8 @@ def _unavailable(error: Exception) -> RemoteError:
 
 
 def _meter_of(meter: Any) -> dict[str, Any]:
-    return {
+    """Raises TypeError, or AttributeError, for what is no meter."""
+    found = {
         "id": meter.id,
         "event_name": meter.event_name,
         "status": meter.status,
@@ -245,6 +269,9 @@ def _meter_of(meter: Any) -> dict[str, Any]:
         "customer_key": meter.customer_mapping.event_payload_key,
         "value_key": meter.value_settings.event_payload_key,
     }
+    if not all(isinstance(value, str) for value in found.values()):
+        raise TypeError("a meter's names are no text")
+    return found
 
 
 def _check_meter(event_name: str, meters: list[dict[str, Any]], meter_id: str | None) -> str:

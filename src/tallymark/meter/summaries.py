@@ -20,6 +20,7 @@ with warnings.catch_warnings():
     import stripe
 
 PAGE_ROWS = 100
+NEEDS = "grant Meters: read (Stripe: Developers, API keys), which event summaries are read with"
 # Beyond this, not every whole number is a double, so a value may stand for its neighbours.
 EXACT_MAX = 2**53
 Grouping = Literal["hour", "day"]
@@ -43,7 +44,7 @@ def summaries(
 def _rows(meter: StripeMeter, meter_id: str, asked: dict[str, Any]) -> Iterator[tuple[int, Value]]:
     after: str | None = ""
     while after is not None:
-        rows, after = meter.patiently(partial(_page, meter, meter_id, asked, after))
+        rows, after = meter.patiently(partial(_page, meter, meter_id, asked, after), NEEDS)
         yield from rows
 
 

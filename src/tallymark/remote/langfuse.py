@@ -16,10 +16,12 @@ from urllib.parse import urlencode
 import msgspec
 import urllib3
 
-from ..core.clock import SECOND_US, Clock
-from ..core.text import clean_json
+from .. import machine
+from ..core.clock import SECOND_US, Clock, wait_seconds
+from ..core.secrets import told
 from ..errors import Garbled, KeyRefused, NotFound, Refused, RemoteError, TooMuch, Unavailable, Unreachable, WrongMode
 from ..failpoints import Side, Step, reach
+from .mending import NUL, mended
 
 T = TypeVar("T")
 
@@ -33,6 +35,9 @@ TIMEOUT = urllib3.Timeout(connect=10, read=60)
 
 # A 404 of the mode comes before the keys are checked, and is no missing trace (facts/langfuse.md section 0.2).
 MODE_WORDS = ("events_only mode", "Langfuse v4 write mode")
+
+# What decoding may raise: no JSON, another shape, text that is no UTF-8, brackets without end.
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class _ErrorBody(msgspec.Struct):
@@ -78,6 +83,7 @@ class LangfuseClient:
         self.base_url = base_url.rstrip("/")
         self.public_key = public_key
         self.keys = public_key, secret_key
+        self._basic = urllib3.make_headers(basic_auth=f"{public_key}:{secret_key}")
         self.requests = 0
         self.server_date: str | None = None
         self._clock = clock
@@ -85,12 +91,13 @@ class LangfuseClient:
         # Reading ahead and looking up share a client.
         self._lock = threading.Lock()
         self._jitter = random.Random(0)  # noqa: S311 - spreads retries, keeps no secret
-        self._pool = urllib3.PoolManager(
+        self._pool = machine.current().langfuse_connections(
             maxsize=4,
             retries=False,
             timeout=TIMEOUT,
             headers={
-                **urllib3.make_headers(basic_auth=f"{public_key}:{secret_key}", accept_encoding="gzip"),
+                **self._basic,
+                **urllib3.make_headers(accept_encoding="gzip"),
                 "user-agent": "tallymark",
                 "accept": "application/json",
             },
@@ -105,6 +112,10 @@ class LangfuseClient:
         """POST JSON and decode the answer (200, 201, 202 or 207). The body must be safe to repeat."""
         url = f"{self.base_url}{path}"
         return self._repeat(lambda: self._once("POST", url, body, decode))
+
+    def told(self, text: str) -> str:
+        """What the server said, as it may be kept and shown: without this client's keys, in one short line."""
+        return told(text, self.keys[1], self._basic["authorization"].split()[-1])
 
     def close(self) -> None:
         """Close the connections."""
@@ -147,8 +158,8 @@ class LangfuseClient:
         if response.status not in (200, 201, 202, 207):
             raise self._error_of(method, url, response.status, response.headers, response.data)
         try:
-            return decode(clean_json(response.data))
-        except msgspec.MsgspecError as error:
+            return _decoded(response.data, decode)
+        except UNREADABLE as error:
             raise Garbled(
                 f"{self.base_url} answered {method} {_path_of(url)} with something that is not Langfuse's JSON "
                 f"({error}). Is the address of a Langfuse server right (LANGFUSE_BASE_URL)?"
@@ -163,22 +174,22 @@ class LangfuseClient:
 
     def _error_of(self, method: str, url: str, status: int, headers: Mapping[str, str], body: bytes) -> Exception:
         said = _read_error(body)
+        message = self.told(said.message)
+        more = self.told(str(said.error or ""))
         where = f"{self.base_url} answered {status} to {method} {_path_of(url)}"
         if status == 429:
-            return _RateLimited(said.message or where, _retry_after_seconds(headers))
+            return _RateLimited(message or where, _retry_after_seconds(headers))
         if status in (401, 403):
-            return KeyRefused(
-                f"{where}: {said.message} Check LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY (and the region)."
-            )
+            return KeyRefused(f"{where}: {message} Check LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY (and the region).")
         if status in (422, 524):
-            return TooMuch(f"{where}: {said.message}")
+            return TooMuch(f"{where}: {message}")
         if status == 404 and any(words in said.message for words in MODE_WORDS):
-            return WrongMode(f"{where}: {said.message}")
+            return WrongMode(f"{where}: {message}")
         if status == 404:
-            return NotFound(f"{where}: {said.message or 'there is no such route; is this a Langfuse server?'}")
+            return NotFound(f"{where}: {message or 'there is no such route; is this a Langfuse server?'}")
         if status >= 500:
             return Unavailable(f"{where}. Its own health page may say more: {self.base_url}/api/public/health")
-        return Refused(f"{where}: {said.message} {said.error or ''}".rstrip())
+        return Refused(f"{where}: {message} {more}".rstrip())
 
 
 class _RateLimited(Exception):
@@ -191,16 +202,23 @@ class _RateLimited(Exception):
 
 def _retry_after_seconds(headers: Mapping[str, str]) -> float:
     """Seconds of a Retry-After header, at least a little: Langfuse sends whole seconds (facts/langfuse.md 7.2)."""
+    return wait_seconds(headers.get("retry-after"), least=0.2, most=300.0) or 5.0
+
+
+def _decoded(body: bytes, decode: Callable[[bytes], T]) -> T:
+    """A body as it came, or, where one value of it cannot be read or kept, with that mended."""
     try:
-        return min(max(float(headers.get("retry-after", "5")), 0.2), 300.0)
-    except ValueError:
-        return 5.0
+        if NUL not in body:
+            return decode(body)
+    except UNREADABLE:
+        pass
+    return decode(mended(body))
 
 
 def _read_error(body: bytes) -> _ErrorBody:
     try:
         return msgspec.json.decode(body, type=_ErrorBody)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return _ErrorBody()
 
 

@@ -20,7 +20,7 @@ from ..core.types import Unit
 from ..errors import TooMuch
 from ..remote.langfuse import LangfuseClient
 from .cursors import Cursors, Progress
-from .rows import BAD_ROW, PENDING_TAG, PROCESSED_TAG, Metadata, attributes_of, marked_by
+from .rows import BAD_ROW, PENDING_TAG, PROCESSED_TAG, Metadata, Name, attributes_of, marked_by
 from .windows import Windows
 
 PAGE_ROWS = 1000
@@ -36,9 +36,9 @@ EXPANDED = ",".join(Metadata.__struct_fields__)
 class ObservationRow(msgspec.Struct):
     """One row of GET /v2/observations; unset strings come as ''."""
 
-    id: str
-    traceId: str  # noqa: N815 - Langfuse's own names
-    projectId: str  # noqa: N815
+    id: Name
+    traceId: Name  # noqa: N815 - Langfuse's own names
+    projectId: Name  # noqa: N815
     startTime: datetime  # noqa: N815
     endTime: datetime | None = None  # noqa: N815
     parentObservationId: str | None = None  # noqa: N815
@@ -74,9 +74,9 @@ class _RawPage(msgspec.Struct):
 
 
 class _Identity(msgspec.Struct):
-    id: str
-    traceId: str  # noqa: N815
-    projectId: str  # noqa: N815
+    id: Name
+    traceId: Name  # noqa: N815
+    projectId: Name  # noqa: N815
     startTime: datetime  # noqa: N815
 
 

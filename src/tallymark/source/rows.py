@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -36,11 +36,15 @@ class Metadata(msgspec.Struct):
 _METADATA_KEYS = Metadata.__struct_fields__
 
 
+# An empty id names nothing, and of a unit it would mean the whole trace.
+Name = Annotated[str, msgspec.Meta(min_length=1)]
+
+
 class TraceRow(msgspec.Struct):
     """One row of GET /traces with fields=core,io,metrics; `input` and `output` are not decoded at all."""
 
-    id: str
-    projectId: str  # noqa: N815
+    id: Name
+    projectId: Name  # noqa: N815
     timestamp: datetime
     name: str | None = None
     userId: str | None = None  # noqa: N815
@@ -73,8 +77,8 @@ class _RawPage(msgspec.Struct):
 class _Identity(msgspec.Struct):
     """What every row must have to be a trace at all."""
 
-    id: str
-    projectId: str  # noqa: N815
+    id: Name
+    projectId: Name  # noqa: N815
     timestamp: datetime
 
 

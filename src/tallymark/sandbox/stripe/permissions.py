@@ -1,8 +1,8 @@
 """API keys: the account's own, and restricted ones with what each may do.
 
 A restricted key needs "read" for GET and "write" for anything else, and "write" includes "read". The words of the
-refusal and Stripe's names of the permissions were observed, except the account's; that summaries are read with "meters"
-is a guess.
+refusal and Stripe's names of the permissions were observed, except the account's and that of charges; that summaries
+are read with "meters" is a guess.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _RESOURCES = {
     "/v1/account": ("account", "Account", "accounts_kyc_basic"),
     "/v1/billing/meter_event": ("meter_events", "Meter events", "billing_meter_event"),
     "/v1/billing/meters": ("meters", "Meters", "billing_meter"),
+    "/v1/charges": ("charges", "Charges", "charge"),
     "/v1/customers": ("customers", "Customers", "customer"),
     "/v1/invoice": ("invoices", "Invoices", "invoice"),
     "/v1/prices": ("prices", "Prices", "plan"),

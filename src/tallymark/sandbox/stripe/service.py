@@ -25,6 +25,7 @@ from .limits import RateLimit
 from .meter_events import MeterEvents
 from .meters import Meters
 from .own_routes import OwnHandler, own_routes
+from .pages import page
 from .periods import Every
 from .permissions import ApiKeys, Keys
 from .request_log import LoggedRequest, RequestLog
@@ -132,6 +133,7 @@ class SandboxStripe:
             "POST /v1/invoiceitems": invoices.create_item,
             "GET /v2/core/events": core_events.list,
             "GET /v2/core/events/{id}": core_events.get,
+            "GET /v1/charges": lambda form, _identity: page(form, (), "/v1/charges"),
             "GET /v1/account": lambda _form, _identity: account_json(self._livemode),
         }
 

@@ -1,0 +1,103 @@
+"""The way between tallymark and the sandboxes: time passes, faults strike, and a judge looks at what goes by."""
+
+from urllib.parse import parse_qsl, urlsplit
+
+from tallymark.sandbox.faults import Ending, Fault, Faults, answer
+from tallymark.sandbox.wire import Request
+
+LATENCY_SECONDS_MAX = 0.4
+LIST = "/api/public/traces"
+NO_FAULTS = {}
+FAULT_KINDS = frozenset(
+    {f"{service} {kind.value}" for service in ("langfuse", "stripe") for kind in Fault}
+    | {"page repeated", "request repeated"}
+)
+"""All that can go wrong on the way."""
+
+
+class Network:
+    """Carries requests to the services, one at a time."""
+
+    def __init__(self, chance, clock, services, events):
+        self._chance, self._clock, self._services, self._events = chance, clock, services, events
+        self._faults = {name: Faults(chance.getrandbits(32), NO_FAULTS, hang_seconds=0) for name in services}
+        self._last_page = {}
+        self.repeated_pages = self.repeated_requests = 0.0
+        self.watch, self.in_flight = [], lambda: None
+        self._rates = dict.fromkeys(services, NO_FAULTS)
+
+    @property
+    def is_calm(self):
+        """Whether nothing goes wrong on the way."""
+        return not any(self._rates.values()) and not self.repeated_pages and not self.repeated_requests
+
+    def set_faults(self, service, rates):
+        """Let faults strike by these probabilities from now on."""
+        self._faults[service].change(rates)
+        self._rates[service] = rates
+
+    def be_calm(self):
+        """Let nothing go wrong from now on; what went wrong until now."""
+        broken = dict(self._rates), self.repeated_pages, self.repeated_requests
+        self.be_broken((dict.fromkeys(self._rates, NO_FAULTS), 0.0, 0.0))
+        return broken
+
+    def be_broken(self, broken):
+        """Let that go wrong again which `be_calm` gave."""
+        rates, self.repeated_pages, self.repeated_requests = broken
+        for service, each in rates.items():
+            self.set_faults(service, each)
+
+    def wait(self, seconds):
+        """Let time pass."""
+        self._clock.advance(seconds)
+
+    def ask(self, service, method, url, headers, body):
+        """What the client sees of an answer."""
+        parts = urlsplit(url)
+        query = tuple(parse_qsl(parts.query, keep_blank_values=True)) if parts.query else ()
+        lower = {name.lower(): value for name, value in headers.items()}
+        request = Request(method, parts.path, query, lower, body if isinstance(body, bytes) else bytes(body))
+        for watcher in self.watch:
+            watcher.before(service, request)
+        self.wait(self._chance.random() * LATENCY_SECONDS_MAX / 2)
+        self.in_flight()
+        found = self._exchange(service, request)
+        self.wait(self._chance.random() * LATENCY_SECONDS_MAX / 2)
+        status = found.response.status if found.response is not None else "-"
+        self._events.add(f"{service} {method} {parts.path}?{parts.query} {found.ending.value} {status}")
+        for watcher in self.watch:
+            watcher.after(service, request, found)
+        return found
+
+    def _exchange(self, service, request):
+        faults, handler = self._faults[service], self._services[service]
+        before = dict(faults.done)
+        if self.repeated_requests and self._chance.random() < self.repeated_requests:
+            # A proxy that asks twice: the first answer goes nowhere.
+            self._events.count("fault", "request repeated")
+            handler.handle(request)
+        found = answer(handler, request, faults)
+        for fault, times in faults.done.items():
+            if times > before.get(fault, 0):
+                self._events.count("fault", f"{service} {fault.value}")
+        return self._page_again(request, found) if request.path == LIST else found
+
+    def _page_again(self, request, found):
+        """Now and then a page of traces is the one before it once more."""
+        if found.ending is not Ending.SENT or found.response.status != 200:
+            return found
+        page = int(dict(request.query).get("page", "1"))
+        question = tuple(pair for pair in request.query if pair[0] != "page")
+        before = self._last_page.get((question, page - 1))
+        self._last_page[question, page] = found
+        if before is None or self._chance.random() >= self.repeated_pages:
+            return found
+        self._events.count("fault", "page repeated")
+        return before
+
+
+def rates_of(chance, share):
+    """Some faults, together as often as `share`."""
+    kinds = chance.sample(list(Fault), chance.randint(1, 4))
+    return {kind: share / len(kinds) for kind in kinds}
