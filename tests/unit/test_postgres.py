@@ -279,6 +279,15 @@ def test_a_missing_driver_is_named(ledger_url, monkeypatch):
         open_ledger(ledger_url)
 
 
+def test_a_server_that_is_too_old(ledger_url):
+    """What the statements use came with PostgreSQL 13."""
+    with (
+        mock.patch.object(postgres, "SERVER_VERSION_MIN", 10**7),
+        pytest.raises(LedgerUnusable, match="upgrade it to PostgreSQL 13 or later"),
+    ):
+        open_ledger(ledger_url)
+
+
 @pytest.fixture
 def reader(ledger, ledger_url):
     """The address of a ledger for a role that may only read it."""
