@@ -2,7 +2,7 @@
 
 from urllib.parse import parse_qsl, urlsplit
 
-from tallymark.sandbox.faults import Ending, Fault, Faults, answer
+from tallymark.sandbox.faults import Answer, Ending, Fault, Faults, answer
 from tallymark.sandbox.wire import Request
 
 LATENCY_SECONDS_MAX = 0.4
@@ -74,9 +74,10 @@ class Network:
         faults, handler = self._faults[service], self._services[service]
         before = dict(faults.done)
         if self.repeated_requests and self._chance.random() < self.repeated_requests:
-            # A proxy that asks twice: the first answer goes nowhere.
+            # Delivered twice: the first answer goes nowhere, the second one comes.
             self._events.count("fault", "request repeated")
             handler.handle(request)
+            return Answer(Ending.SENT, handler.handle(request))
         found = answer(handler, request, faults)
         for fault, times in faults.done.items():
             if times > before.get(fault, 0):

@@ -207,6 +207,7 @@ def test_a_report_of_another_time_means_nothing(used, minutes, suspected):
 
 def test_only_as_many_are_taken_back_as_a_report_speaks_of(used, look):
     """Two are missing in the sums, one more is reported: the other stays in question."""
+    apply_report(used, report(count=0, name="evt_2"), LATER_US)
     settle_window(used, RUN, asked("accepted", 0), Settled())
     settle_window(used, RUN, asked("doubtful", 0), Settled())
 
@@ -222,12 +223,28 @@ def test_only_as_many_are_taken_back_as_a_report_speaks_of(used, look):
 
 def test_one_in_doubt_that_was_not_counted_uses_up_no_report(used, look):
     """Whether it ever arrived nobody knows; the report may speak of the accepted one, which is looked for on."""
+    apply_report(used, report(count=0, name="evt_2"), LATER_US)
     settle_window(used, RUN, asked("doubtful", 0), Settled())
     settle_window(used, RUN, asked("accepted", 0), Settled())
 
     assert look("select distinct state from meter_event") == [("rejected",)]
     assert look("select state, reported, matched from notification where notification_id = 'evt_1'") == [
         ("applied", 2, 2)
+    ]
+
+
+def test_nothing_unnamed_is_taken_back_while_a_report_is_to_be_fetched(used, look):
+    """It may name what is missing in the sums, and would then find it taken back for another report."""
+    put_notifications(used, [notification("unfetched")], LATER_US)
+
+    settle_window(used, RUN, asked("accepted", 0), Settled())
+    apply_report(used, report(identifier_of(look, "accepted"), count=1, name="unfetched"), LATER_US)
+    apply_report(used, report(count=0, name="evt_2"), LATER_US)
+
+    assert look("select notification_id, state, matched from notification order by 1") == [
+        ("evt_1", "open", 1),
+        ("evt_2", "applied", 0),
+        ("unfetched", "applied", 1),
     ]
 
 

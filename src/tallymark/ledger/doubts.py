@@ -21,7 +21,7 @@ from ..failpoints import Step
 from .corrections import Decided, enter_anew_txn, put_decision_txn
 from .database import Database, Row
 from .ledger import Ledger
-from .reports import OpenReport, open_reports, suspects, take_back_txn, take_unnamed_txn
+from .reports import OpenReport, has_unfetched, open_reports, suspects, take_back_txn, take_unnamed_txn
 from .rows import RunRef
 
 QUESTIONS_MAX = 1000
@@ -105,6 +105,9 @@ def _apply_txn(
         entries_micros = db.row("meter_event", meter_event_id=decided.subject)["entries_micros"]
         enter_anew_txn(db, run, asked.at_us, replace(decided, verb="cancel", amount_micros=entries_micros))
         settled.not_sent += 1
+    elif verdict is Verdict.NOT_COUNTED and not in_doubt and has_unfetched(db, asked.at_us):
+        # A report that is still to be fetched may name it: then it must use up no other one.
+        _leave_open_txn(db, asked.at_us, row, decided)
     elif verdict is Verdict.NOT_COUNTED and (report := _report_on(db, asked.at_us, row)):
         settled.taken_back += _take_back_txn(db, report, decided, asked.at_us, in_doubt=in_doubt)
     elif verdict is Verdict.NOT_COUNTED and in_doubt:

@@ -203,6 +203,11 @@ def open_reports(source: Ledger | Database, now_us: int) -> list[OpenReport]:
     ]
 
 
+def has_unfetched(db: Database, now_us: int) -> bool:
+    """Whether a report that Stripe still keeps was announced, and what it says is not known yet."""
+    return db.row("notifications_in", state=RECEIVED, since_us=now_us - REPORTS_KEPT_US, limit=1) is not None
+
+
 def unexplained_reports(ledger: Ledger) -> int:
     """How many reports are still to be fetched, or speak of more meter events than were found."""
     return int(next(ledger.query("count_reports"))["reports"])
