@@ -1,5 +1,5 @@
 # What people and .ci/run call. Every target sets itself up; nothing but Python 3.11 or later and make is needed.
-.PHONY: demo test four-processes check format sim bench bench-full fuzz audit clean help
+.PHONY: demo stories test four-processes check format sim bench bench-full fuzz audit clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -7,6 +7,10 @@ help:  ## this list
 demo: .setup  ## run the whole story on the local sandbox, with both generations of Langfuse
 	.venv/bin/tallymark demo
 	.venv/bin/tallymark demo --generation observations --traces 10000
+
+stories: .setup  ## two more stories: answers that never come; corrections, rejections and a closed period
+	.venv/bin/tallymark demo --story doubt
+	.venv/bin/tallymark demo --story corrections
 
 test: .setup .sdks  ## run all tests, on all cores
 	.venv/bin/python -m pytest -n auto --dist loadfile

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import psycopg
 
+PREFIX = "tallymark-postgres-"
 ROLE, PASSWORD = "tallymark", "p@ss:w/rd%#"
 WAIT_SECONDS_MAX = 30
 # The tests kill clients, never the server's machine; what it writes need not outlast a power cut.
@@ -48,7 +49,8 @@ class Server:
     """A running server; one that is durable waits for its disk."""
 
     def __init__(self, *, durable=False):
-        self.folder = Path(tempfile.mkdtemp(prefix="tallymark-postgres-"))
+        _sweep()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self._numbers = count(1)
         self._user = "nobody" if os.getuid() == 0 else ""
         self._programs = _copied(_programs(), self.folder / "programs") if self._user else _programs()
@@ -128,6 +130,24 @@ class Server:
         self._process.send_signal(signal.SIGINT)
         self._process.wait(WAIT_SECONDS_MAX)
         shutil.rmtree(self.folder)
+
+
+def _sweep():
+    """Remove what processes have left behind that were killed; their servers have ended with them."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        number = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if number.isdecimal() and not _is_running(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_running(process_id):
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def as_superuser(url):

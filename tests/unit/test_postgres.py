@@ -254,8 +254,13 @@ def test_a_wrong_password():
     no_password(raised)
 
 
+# An @ or / of the password that is not encoded ends it for libpq, and the rest would be a host, a port, a database.
+SPLIT = ["postgresql://u:x@p%40ss@h/d", "postgresql://u:p%40ss/x@h/d", "postgresql://u:1/p%40ss@h/d"]
+
+
 @pytest.mark.parametrize(
-    "url", [f"postgresql://u:{PASSWORD}@h/d", "postgresql://u:p%40ss%zz@h/d", "postgresql://u:p%40ss@h/d?nothing=1"]
+    "url",
+    [f"postgresql://u:{PASSWORD}@h/d", "postgresql://u:p%40ss%zz@h/d", "postgresql://u:p%40ss@h/d?nothing=1", *SPLIT],
 )
 def test_an_address_that_cannot_be_read_is_not_repeated(url):
     """Its password may be the very thing that was not escaped."""
@@ -271,6 +276,15 @@ def test_a_missing_driver_is_named(ledger_url, monkeypatch):
     monkeypatch.delitem(sys.modules, "tallymark.ledger.postgres")
 
     with pytest.raises(ConfigError, match=r"pip install 'tallymark\[postgres\]'"):
+        open_ledger(ledger_url)
+
+
+def test_a_server_that_is_too_old(ledger_url):
+    """What the statements use came with PostgreSQL 13."""
+    with (
+        mock.patch.object(postgres, "SERVER_VERSION_MIN", 10**7),
+        pytest.raises(LedgerUnusable, match="upgrade it to PostgreSQL 13 or later"),
+    ):
         open_ledger(ledger_url)
 
 

@@ -32,6 +32,7 @@ from .database import Database, NamedRow
 from .statements import migration, numbered
 
 MIGRATIONS = ("0001_first",)
+SERVER_VERSION_MIN = 130_000
 BUSY_TIMEOUT_SECONDS = 30
 CONNECT_TIMEOUT_SECONDS = 10
 ROWS_AT_ONCE = 1000
@@ -122,7 +123,6 @@ class PostgresDatabase(Database):
 
     def __init__(self, url: str, *, read_only: bool = False) -> None:
         self.name, options = _options(url)
-        self._read_only = read_only
         self._cursors = count(1)
         try:
             self._connection = psycopg.connect(**options, autocommit=True, cursor_factory=psycopg.RawCursor)
@@ -134,6 +134,17 @@ class PostgresDatabase(Database):
         self._connection.server_cursor_factory = psycopg.RawServerCursor
         self._connection.adapters.register_dumper(str, _Text)
         self._connection.adapters.register_dumper(int, _Integer)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._connection.close)
+            self._begin_session(read_only)
+            undo.pop_all()
+
+    def _begin_session(self, read_only: bool) -> None:
+        if self._connection.info.server_version < SERVER_VERSION_MIN:
+            raise LedgerUnusable(
+                f"the server of the ledger {self.name} is too old (version {self._connection.info.server_version}); "
+                "upgrade it to PostgreSQL 13 or later."
+            )
         with self._errors():
             self._connection.execute(_SESSION)
             if read_only:
@@ -331,7 +342,8 @@ def _options(url: str) -> tuple[str, dict[str, Any]]:
     """What errors call the ledger that a URL names, and how to connect to it. Raises ConfigError for no such URL."""
     try:
         given = conninfo_to_dict(url)
-    except psycopg.Error:
+        _refuse_a_split_password(given)
+    except (psycopg.Error, ValueError):
         raise ConfigError(
             "BILLING_LEDGER_URL is not an address that PostgreSQL can read; write "
             "postgresql://ROLE:PASSWORD@HOST:PORT/DATABASE, with @ : / % and # of a password percent-encoded."
@@ -341,6 +353,13 @@ def _options(url: str) -> tuple[str, dict[str, Any]]:
     name = f"postgresql://{role}{given.get('host') or ''}{port}/{given.get('dbname') or ''}"
     defaults = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "fallback_application_name": "tallymark"}
     return name, {**defaults, **given, "client_encoding": "utf8"}
+
+
+def _refuse_a_split_password(given: dict[str, Any]) -> None:
+    """Raise ValueError if an @ or / of a password was not encoded: its rest would be told as host, port or database."""
+    parts = f"{given.get('host') or ''}{given.get('dbname') or ''}"
+    if "@" in parts or not re.fullmatch(r"[0-9,]*", str(given.get("port") or "")):
+        raise ValueError
 
 
 def _last_line(error: psycopg.Error) -> str:
