@@ -175,7 +175,7 @@ def old_ledger(world):
 
 
 def lower_usage(world):
-    """All is billed, each trace by a meter event of its own; then every fourth plain trace turns out to have cost little.
+    """All is billed, each trace by a meter event of its own; then every fourth plain trace cost hardly anything.
 
     Nothing at all would be no price for its tokens.
     """
