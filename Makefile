@@ -1,5 +1,5 @@
 # What people and .ci/run call. Every target sets itself up; nothing but Python 3.11 or later and make is needed.
-.PHONY: demo stories test four-processes check format sim bench bench-full fuzz audit clean help
+.PHONY: demo stories test four-processes check format sim bench bench-full bench-postgres fuzz audit clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -13,7 +13,7 @@ stories: .setup  ## two more stories: answers that never come; corrections, reje
 	.venv/bin/tallymark demo --story corrections
 
 test: .setup .sdks  ## run all tests, on all cores
-	.venv/bin/python -m pytest -n auto --dist loadfile
+	.venv/bin/python -m pytest -n auto --dist worksteal
 
 four-processes: .setup  ## four processes on one PostgreSQL ledger, one killed every second, for a minute
 	FOUR_PROCESSES_SECONDS=60 .venv/bin/python -m pytest tests/crash/test_four_processes.py
@@ -42,6 +42,9 @@ fuzz: .setup  ## try many more odd answers, files, settings and command lines: m
 
 audit:  ## look up all pinned packages among the known vulnerabilities; needs a network
 	scripts/audit
+
+bench-postgres: .setup  ## measure a ledger in PostgreSQL against one in SQLite
+	.venv/bin/python -m bench.postgres
 
 clean:  ## remove what setup and tools made
 	rm -rf .venv .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

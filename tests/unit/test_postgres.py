@@ -27,6 +27,7 @@ from tallymark.ledger import open_ledger, postgres
 from tallymark.ledger.opening import dry_copy, open_database
 from tallymark.ledger.postgres import MIGRATIONS
 from tallymark.ledger.statements import numbered
+from tallymark.settings import parse_ledger_url
 
 pytestmark = pytest.mark.databases("postgres")
 SQL = resources.files("tallymark.ledger").joinpath("sql")
@@ -109,6 +110,16 @@ def test_text_is_ordered_by_its_bytes_in_every_column(ledger, ledger_url):
 
     assert len(found) > 100
     assert {collation for _, _, collation in found} == {"C"}
+
+
+def test_the_short_name_of_the_scheme_is_known(ledger_url):
+    """As libpq knows it, and many a hoster gives it."""
+    short = ledger_url.replace("postgresql://", "postgres://")
+
+    with opened(parse_ledger_url(short)) as ledger:
+        bill(ledger, "t1")
+
+    assert ask(ledger_url, COUNT) == [(1,)]
 
 
 # ---- migrations

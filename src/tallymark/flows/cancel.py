@@ -14,7 +14,8 @@ from ..ledger.rows import RunRef
 from .send import SEND_THREADS, answered, raise_refused
 from .stations import Stations
 
-CLAIMS_MAX = 64
+# So few that each is answered, or given up (15 s), long before its claim ends (60 s).
+CLAIMS_MAX = 2 * SEND_THREADS
 # How often one is asked for in a run; after that its answer is a doubt, or the correction goes to the carry.
 ASKS_MAX = 3
 RETRY_SECONDS = 1.0
