@@ -10,6 +10,9 @@ from sim.run import explain, run_seed
 from sim.runs import RUNS
 from tallymark.failpoints import Step
 
+# In one process, since all of them together must have tried everything.
+pytestmark = pytest.mark.xdist_group("simulation")
+
 SEEDS, CHUNKS = 200, 8
 # Copies of a ledger are commands of their own (tests/crash/test_killed_copies.py), and so is backfill, which tags and
 # forgets (tests/crash/test_failpoints.py).
