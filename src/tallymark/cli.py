@@ -13,6 +13,7 @@ from typing import Any, Literal
 import click
 
 from . import __version__
+from .commands.close import close
 from .commands.common import Moment, begin, common
 from .commands.held import held
 from .commands.ledger import ledger
@@ -35,6 +36,7 @@ def cli() -> None:
 
 cli.add_command(held)
 cli.add_command(reconcile)
+cli.add_command(close)
 cli.add_command(rates)
 cli.add_command(ledger)
 
