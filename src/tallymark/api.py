@@ -80,7 +80,10 @@ def usage(
     customer_id: str | None = None,
     by: str = "customer",
 ) -> list[dict[str, Any]]:
-    """Credits, cost, revenue and margin by "customer", "day" or "model"; the last 30 days unless a range is named."""
+    """Credits, cost, revenue and margin by "customer", "day", "model" or "flow" (the trace's name).
+
+    The last 30 days unless a range is named.
+    """
     from .flows import usage as flow
 
     since_us, until_us = _range(from_us, to_us)
