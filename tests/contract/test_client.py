@@ -4,13 +4,14 @@ from decimal import Decimal
 
 import pytest
 
-from builders import CREDIT_MICROS, CREDITS_OF_A_TRACE, NOW_US
+from builders import CREDIT_MICROS, CREDITS_OF_A_TRACE, NOW_US, PROJECT, ingested
 from databases import DATABASES
 from tallymark import api, client
 from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, format_time, parse_time
 from tallymark.errors import ConfigError, NotFound
 from tallymark.flows import held_decisions
 from tallymark.flows.customer_usage import range_or_period
+from tallymark.sandbox.langfuse import SandboxLangfuse
 
 pytestmark = [pytest.mark.databases(*DATABASES), pytest.mark.usefixtures("proved")]
 
@@ -62,9 +63,26 @@ def test_what_rounding_moves_is_told_with_the_largest_component(put, run, summar
     assert Decimal(found.credits) * CREDIT_MICROS == balance()["cus_1"]
 
 
-def test_models_are_those_that_observations_name(write, langfuse, settings, run, summary, traces):
-    """A trace of two models is not divided between them."""
-    langfuse.generation = "events_only" if hasattr(langfuse, "generation") else None
+def test_models_are_those_that_observations_name(clock, settings, run):
+    """A trace of two models is not divided between them; `usage` says the same."""
+    langfuse = SandboxLangfuse(clock=clock, generation="events_only")
+    for trace_id, models in (("t1", ["gpt"]), ("t2", ["gpt", "claude"]), ("t3", [])):
+        trace, (generation,) = ingested(trace_id)
+        made = [{**generation, "id": f"{trace_id}-{model}", "model": model} for model in models]
+        langfuse.put_trace(PROJECT, trace, made or [{**generation, "model": None}])
+    config = settings(read_from=langfuse)
+    run(config)
+
+    found = client.usage_summary("cus_1", config=config, **RANGE)
+
+    assert [(one.model, one.traces, one.credits) for one in found.models] == [
+        ("(not known)", 1, WORTH),
+        ("claude, gpt", 1, "750.000000"),
+        ("gpt", 1, WORTH),
+    ]
+    assert {row["key"]: row["credits"] for row in api.usage(config, by="model", **RANGE)} == {
+        one.model: one.credits for one in found.models
+    }
 
 
 def test_a_summary_says_how_fresh_it_is(put, run, summary, clock):
@@ -85,7 +103,13 @@ def test_an_unknown_customer_has_used_nothing(run, summary, traces):
 
     found = summary("cus_new")
 
-    assert (found.credits, found.traces, found.components, found.models, found.updated_at) == ("0.000000", 0, [], [], None)
+    assert (found.credits, found.traces, found.components, found.models, found.updated_at) == (
+        "0.000000",
+        0,
+        [],
+        [],
+        None,
+    )
     assert traces("cus_new") == []
 
 
@@ -132,7 +156,10 @@ def test_a_period_to_date_is_the_billing_period_else_the_month(put, run, ledger,
     assert range_or_period(ledger, "cus_1", None, None, NOW_US) == (boundary_us, NOW_US)
     assert range_or_period(ledger, "cus_2", None, None, NOW_US) == (month_us, NOW_US)
     assert range_or_period(ledger, "cus_1", 5, None, NOW_US) == (5, NOW_US)
-    assert range_or_period(ledger, "cus_2", None, month_us - 1, NOW_US) == (parse_time("2026-10-01T00:00:00Z"), month_us - 1)
+    assert range_or_period(ledger, "cus_2", None, month_us - 1, NOW_US) == (
+        parse_time("2026-10-01T00:00:00Z"),
+        month_us - 1,
+    )
     with pytest.raises(ConfigError, match="ends"):
         range_or_period(ledger, "cus_1", 5, 4, NOW_US)
 
@@ -154,8 +181,9 @@ def test_usage_by_flow_goes_by_the_name_of_the_trace(put, run, settings, by):
     }
 
 
-def test_one_trace_is_counted_now(put, settings, stripe, run):
-    """Billed at once and once; one that is not there is an error. The clock of this call is the machine's."""
+def test_one_trace_is_counted_now(put, settings, stripe, clock, monkeypatch):
+    """Billed at once and once; one that is not there is an error."""
+    monkeypatch.setattr("tallymark.flows.stations.SystemClock", lambda: clock)
     put("t1")
     put("t2")
     config = settings()
