@@ -13,6 +13,7 @@ from ..ledger import Ledger
 from ..ledger.database import Database
 from .closing import Check, Closing, Period, check_amount, held_command, moment_text
 from .drift import check_drift
+from .held import REMEDIES
 from .stations import source_key
 from .sync import purpose_of
 
@@ -122,14 +123,15 @@ def _check_open(db: Database, period: Period, sent: _Waiting) -> Check:
 def _check_reasons(check: str, waiting: dict[str, _Waiting], period: Period, passed_detail: str) -> Iterator[Check]:
     """A line for each reason, or one that passes."""
     for reason, each in sorted(waiting.items()):
-        parts = f"{each.parts:,} of them billed but for a part, whose worth is not known" if each.parts else ""
+        parts = f"{each.parts:,} of them billed but for a part, whose worth is not known; " if each.parts else ""
+        detail = parts + REMEDIES.get(reason, "see its answer")
         # A trace that was billed is no held trace: mended in Langfuse, it is read again.
         command = held_command(reason) if each.traces > each.parts else f"tallymark sync {period.options}"
         yield check_amount(
             f"{check}: {reason}",
             each.amount_micros,
             each.traces,
-            parts or "waits",
+            detail,
             command,
             passed_detail=passed_detail,
         )

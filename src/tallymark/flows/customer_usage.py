@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from .ranges import check_range, month_named
 from .stations import source_key
 from .subjects import NO_LIMIT
 from .sync import purpose_of
-from .usage import models_of, models_text
+from .usage import models_text
 
 OTHER = "other"
 
@@ -127,10 +128,12 @@ def usage_events(ledger: Ledger, customer_id: str, from_us: int, to_us: int, lim
 
 
 def _traces(db: Database, customer_id: str, from_us: int, to_us: int, limit: int) -> Iterator[tuple[Any, str]]:
-    wanted = {"customer_id": customer_id, "from_us": from_us, "to_us": to_us}
-    models = models_of(db, from_us, to_us, customer_id)
-    for row in db.stream("customer_traces", **wanted, limit=limit):
-        yield row, models_text(row, models)
+    """Each trace once, with its models as one key."""
+    wanted = {"customer_id": customer_id, "from_us": from_us, "to_us": to_us, "limit": limit}
+    rows = db.stream("customer_traces", **wanted)
+    for _, group in groupby(rows, key=lambda row: (row["project_id"], row["trace_id"])):
+        of_trace = list(group)
+        yield of_trace[0], models_text(row["model"] for row in of_trace)
 
 
 def _add(sums: _Sums, row: Any, model: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -26,7 +26,7 @@ Models = Mapping[TraceKey, Sequence[str]]
 KEYS: dict[str, Callable[[Any, Models], str]] = {
     "customer": lambda row, _models: str(row["customer_id"]),
     "day": lambda row, _models: format_time(row["timestamp_us"])[:10],
-    "model": lambda row, models: models_text(row, models),
+    "model": lambda row, models: models_text(models.get((row["project_id"], row["trace_id"]), ())),
     "flow": lambda row, _models: row["name"] or NO_NAME,
 }
 COLUMNS = ("key", "traces", "credits", "cost_usd", "revenue_usd", "margin_usd")
@@ -61,9 +61,9 @@ def models_of(db: Database, from_us: int, to_us: int, customer_id: str) -> dict[
     return found
 
 
-def models_text(row: Any, models: Models) -> str:
+def models_text(models: Iterable[str | None]) -> str:
     """The models of a trace as one key. A trace of several is not divided: its time belongs to none of them."""
-    return ", ".join(models.get((row["project_id"], row["trace_id"]), ())) or NOT_KNOWN
+    return ", ".join(dict.fromkeys(model for model in models if model)) or NOT_KNOWN
 
 
 def _add(total: _Sum, row: Any, cards: Mapping[str, RateCard]) -> None:
