@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from builders import CREDITS_OF_A_TRACE, NOW_US, PROJECT, no_summaries
+from builders import CREDITS_OF_A_TRACE, NOW_US, PROJECT, ingested, no_summaries
 from databases import DATABASES, SQLITE
 from tallymark.api import held
 from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US, parse_time
@@ -17,6 +17,7 @@ from tallymark.flows.closing import Period
 from tallymark.flows.reconcile import reconcile
 from tallymark.ledger.reports import apply_report, put_notifications
 from tallymark.sandbox.faults import Fault, Faults
+from tallymark.sandbox.langfuse import SandboxLangfuse
 from tallymark.sandbox.stripe import SandboxStripe
 from tallymark.sandbox.wire import Request
 
@@ -261,6 +262,27 @@ def test_a_trace_without_a_price_fails_until_it_has_one(put, run, failing):
     run(full=True)
 
     assert but_for_reconcile(failing()) == {}
+
+
+@ON_ONE
+def test_a_part_without_a_price_of_a_billed_trace_fails_until_it_has_one(run, settings, failing, close, clock):
+    """What was billed stays, and what the rest is worth nobody knows; it is not among what is held."""
+    langfuse = SandboxLangfuse(clock=clock, generation="events_only")
+    config = settings(read_from=langfuse)
+    trace, (generation,) = ingested("t1", at_us=INSIDE_US)
+    langfuse.put_trace(PROJECT, trace, [generation])
+    run(config)
+    later = {**generation, "id": "later", "costDetails": None}
+    langfuse.put_trace(PROJECT, trace, [later])
+    run(config, full=True)
+    expected = ("0.000000", 1, f"tallymark sync {OPTIONS}")
+    assert but_for_reconcile(failing(config)) == {"unpriced: unpriced": expected}
+    assert close(config).checks[3].detail.startswith("1 of them billed but for a part")
+
+    langfuse.put_trace(PROJECT, trace, [{**later, "costDetails": {"total": 0.01}}])
+    run(config, from_us=FROM_US, to_us=TO_US)
+
+    assert but_for_reconcile(failing(config)) == {}
 
 
 # ---- sent, and then
