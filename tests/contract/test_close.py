@@ -164,6 +164,18 @@ def test_a_period_that_is_not_over_or_settles_fails_until_it_is_read(run, failin
 
 
 @ON_ONE
+def test_what_a_wrong_clock_says_was_read_does_not_count(run, failing, look):
+    """Nobody can have read the future; a sync reads the look-back again."""
+    run()
+    look("update coverage set to_us = ?", NOW_US + DAY_US)
+    assert failing()["read"][2] == "tallymark sync"
+
+    run()
+
+    assert "read" not in failing()
+
+
+@ON_ONE
 def test_every_project_is_read(run, failing, settings):
     """What another project's keys read says nothing of this one."""
     run()
@@ -365,6 +377,20 @@ def test_without_a_reconciliation_of_the_period_it_fails(put, run, failing, sett
 
     assert failing() == {}
     assert "drift" in failing(to_us=NOW_US + 1)
+
+
+@ON_ONE
+def test_a_reconciliation_before_the_periods_end_does_not_speak_for_it(run, settings, failing, clock):
+    """Its last window was whole, and half of it was still to come."""
+    until_us = NOW_US + 30 * MINUTE_US
+    run()
+    clock.advance(600)
+    found, _ = reconcile(settings(), from_us=FROM_US, to_us=until_us, clock=clock)
+    assert parse_time(found.to) > until_us
+
+    clock.advance(3600)
+
+    assert "drift" in failing(to_us=until_us)
 
 
 def test_a_difference_that_nothing_explains_fails(put, run, stripe, compare, failing):

@@ -36,7 +36,7 @@ def close_period(ledger: Ledger, config: Config, period: Period, now_us: int) ->
     """The checklist of a period, from one moment of the ledger."""
     with ledger.one_moment() as db:
         checks = [
-            *_check_read(db, config, period, now_us),
+            *_check_read(ledger, config, period, now_us),
             *_check_money(db, period),
             _check_reports(db, period),
             _check_marks(db, period),
@@ -53,15 +53,15 @@ def close_period(ledger: Ledger, config: Config, period: Period, now_us: int) ->
     )
 
 
-def _check_read(db: Database, config: Config, period: Period, now_us: int) -> Iterator[Check]:
+def _check_read(ledger: Ledger, config: Config, period: Period, now_us: int) -> Iterator[Check]:
     """A line for each project: read, and settled, from the period's first moment to its last."""
     for project in config.projects:
         name = "read" if len(config.projects) == 1 else f"read: {project.name}"
         key = source_key(project.base_url, project.public_key or "")
         purposes = {purpose_of(False), purpose_of(config.use_tag_filtering)}
-        found = [db.row("coverage_of", source_key=key, purpose=purpose) for purpose in sorted(purposes)]
-        # What ends in the future was written by a wrong clock, and is read again.
-        spans = [(row["from_us"], row["to_us"]) for row in found if row is not None and row["to_us"] <= now_us]
+        found = [ledger.coverage(key, purpose) for purpose in sorted(purposes)]
+        believed = [each.believed(now_us, config.lookback_us) for each in found if each is not None]
+        spans = [(each.from_us, each.to_us) for each in believed]
         yield _read_line(name, spans, period, now_us, config.settle_us)
 
 
