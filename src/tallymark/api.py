@@ -102,6 +102,7 @@ def close_period(
     """The checklist of a calendar month such as "2026-11" ("last": the one that ended last), or of a range.
 
     Each line says whether it passes, how much waits, and which command to run next. Asks no server.
+    Raises ConfigError for what is no period, NotFound for a customer of whom the ledger has nothing.
     """
     from .flows import close as flow
     from .flows.closing import Period

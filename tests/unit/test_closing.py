@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from tallymark.cli import cli
 from tallymark.core.clock import parse_time
 from tallymark.core.credits import format_micros, parse_micros
-from tallymark.errors import ConfigError
+from tallymark.errors import ConfigError, NotFound
 from tallymark.flows.closing import Check, Closing, Period
 from tallymark.flows.ranges import month_named
 from tallymark.ledger import open_ledger
@@ -82,17 +82,20 @@ def test_what_does_not_pass_ends_with_1_and_names_what_to_run(close):
     assert "  tallymark reconcile --from 2026-10-01 --to 2026-11-01\n" in said.output
 
 
-def test_a_range_and_a_customer_are_named_in_the_object(close):
+def test_a_range_is_named_in_the_object(close):
     """One JSON object, and the same exit status."""
-    said = close("--from", "2026-10-05", "--to", "2026-10-06", "--customer", "cus_1", "--json")
+    said = close("--from", "2026-10-05", "--to", "2026-10-06", "--json")
 
     found = json.loads(said.output)
-    assert (said.exit_code, found["passed"]) == (1, False)
-    assert (found["from"], found["to"], found["customer"]) == (
-        "2026-10-05T00:00:00.000Z",
-        "2026-10-06T00:00:00.000Z",
-        "cus_1",
-    )
+    assert (said.exit_code, found["passed"], found["customer"]) == (1, False, None)
+    assert (found["from"], found["to"]) == ("2026-10-05T00:00:00.000Z", "2026-10-06T00:00:00.000Z")
+
+
+def test_a_customer_of_whom_there_is_nothing_is_refused(close):
+    """A misspelled one would have nothing that waits, and pass."""
+    said = close("--period", "2026-10", "--customer", "cus_1")
+
+    assert isinstance(said.exception, NotFound) and "cus_1" in str(said.exception)
 
 
 @pytest.mark.parametrize(

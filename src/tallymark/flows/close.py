@@ -9,6 +9,7 @@ from ..config import Config
 from ..core.clock import DAY_US, format_time
 from ..core.types import Reason
 from ..core.windows import STRIPE_AGE_MAX_US
+from ..errors import NotFound
 from ..ledger import Ledger
 from ..ledger.database import Database
 from .closing import Check, Closing, Period, check_amount, held_command, moment_text
@@ -33,8 +34,9 @@ class _Waiting:
 
 
 def close_period(ledger: Ledger, config: Config, period: Period, now_us: int) -> Closing:
-    """The checklist of a period, from one moment of the ledger."""
+    """The checklist of a period, from one moment of the ledger. Raises NotFound for a customer that it does not know."""
     with ledger.one_moment() as db:
+        _require_known(db, period)
         checks = [
             *_check_read(ledger, config, period, now_us),
             *_check_money(db, period),
@@ -51,6 +53,12 @@ def close_period(ledger: Ledger, config: Config, period: Period, now_us: int) ->
         checks,
         *heads,
     )
+
+
+def _require_known(db: Database, period: Period) -> None:
+    """Of a customer whose name is misspelled nothing would wait."""
+    if period.customer_id and not db.row("customer_is_known", customer_id=period.customer_id)["known"]:
+        raise NotFound(f"the ledger has nothing of the customer {period.customer_id!r}; see `tallymark usage`.")
 
 
 def _check_read(ledger: Ledger, config: Config, period: Period, now_us: int) -> Iterator[Check]:
