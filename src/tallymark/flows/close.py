@@ -34,7 +34,7 @@ class _Waiting:
 
 
 def close_period(ledger: Ledger, config: Config, period: Period, now_us: int) -> Closing:
-    """The checklist of a period, from one moment of the ledger. Raises NotFound for a customer that it does not know."""
+    """The checklist of a period, from one moment of the ledger. Raises NotFound for an unknown customer."""
     with ledger.one_moment() as db:
         _require_known(db, period)
         checks = [
