@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from builders import CREDIT_MICROS, CREDITS_OF_A_TRACE, NOW_US, PROJECT, ingested
-from databases import DATABASES
+from databases import DATABASES, SQLITE
 from tallymark import api, client
 from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, format_time, parse_time
 from tallymark.errors import ConfigError, NotFound
@@ -13,6 +13,7 @@ from tallymark.flows import held_decisions
 from tallymark.flows.customer_usage import range_or_period
 from tallymark.sandbox.langfuse import SandboxLangfuse
 
+ON_ONE = pytest.mark.databases(SQLITE)
 pytestmark = [pytest.mark.databases(*DATABASES), pytest.mark.usefixtures("proved")]
 
 WORTH = f"{CREDITS_OF_A_TRACE}.000000"
@@ -51,6 +52,7 @@ def test_a_summary_adds_up_by_component_and_by_model(put, run, summary, balance,
     assert (found.from_, found.to) == (format_time(RANGE["from_us"]), format_time(RANGE["to_us"]))
 
 
+@ON_ONE
 def test_what_rounding_moves_is_told_with_the_largest_component(put, run, summary, balance):
     """A third of a second has no exact number of credits; the parts come to the whole all the same."""
     for number in range(7):
@@ -85,6 +87,7 @@ def test_models_are_those_that_observations_name(clock, settings, run):
     }
 
 
+@ON_ONE
 def test_a_summary_says_how_fresh_it_is(put, run, summary, clock):
     """How far Langfuse was read, and when a trace of it was read last."""
     put("t1")
@@ -97,6 +100,7 @@ def test_a_summary_says_how_fresh_it_is(put, run, summary, clock):
     assert before.read_up_to < summary().read_up_to < format_time(clock.now_us())
 
 
+@ON_ONE
 def test_an_unknown_customer_has_used_nothing(run, summary, traces):
     """An application asks for customers who have not begun."""
     run()
@@ -164,6 +168,7 @@ def test_a_period_to_date_is_the_billing_period_else_the_month(put, run, ledger,
         range_or_period(ledger, "cus_1", 5, 4, NOW_US)
 
 
+@ON_ONE
 @pytest.mark.parametrize("by", ["flow", "model"])
 def test_usage_by_flow_goes_by_the_name_of_the_trace(put, run, settings, by):
     """A trace without a name has a row, too; the trace list names no models."""
@@ -181,6 +186,7 @@ def test_usage_by_flow_goes_by_the_name_of_the_trace(put, run, settings, by):
     }
 
 
+@ON_ONE
 def test_one_trace_is_counted_now(put, settings, stripe, clock, monkeypatch):
     """Billed at once and once; one that is not there is an error."""
     monkeypatch.setattr("tallymark.flows.stations.SystemClock", lambda: clock)
