@@ -1,4 +1,4 @@
-"""Leases of jobs: one process at a time, the next one when it is dead or silent, and nothing stored by who was given up."""
+"""Leases of jobs: one process at a time, the next one when it is dead or silent; who was given up stores nothing."""
 
 import subprocess
 import sys

@@ -207,7 +207,7 @@ def test_a_ledger_that_is_away_does_not_end_the_loop(scheduler, runs, stop, capl
     one.run_forever()
 
     assert len(looked) == 3
-    assert "looked at again: another process holds the ledger" in caplog.text
+    assert "and is looked at again: another process holds the ledger" in caplog.text
 
 
 # ---- stopping

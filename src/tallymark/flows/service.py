@@ -138,8 +138,8 @@ class Scheduler:
         while not self._stop.is_set():
             try:
                 self.run_due()
-            except TallymarkError as error:
-                log.error("what is due cannot be told, and is looked at again: %s", error)
+            except Exception as error:  # noqa: BLE001 - nothing may end the service but a signal
+                log.error("what is due could not be told or noted, and is looked at again: %s", _said(error))
             self._stop.wait(LOOK_SECONDS)
 
     def run_due(self) -> list[str]:
@@ -180,11 +180,8 @@ class Scheduler:
             return self._jobs[name].run(waiting, waiting.progress)
         except Stopped:
             raise
-        except TallymarkError as error:
-            return Done(told(str(error)))
-        except Exception as error:
-            log.debug("the mistake", exc_info=True)
-            return Done(f"a mistake in tallymark ({type(error).__name__}); run `tallymark sync` by hand and report it.")
+        except Exception as error:  # noqa: BLE001 - a mistake in one run must not end the service
+            return Done(_said(error))
 
     def _finish(self, lease: Lease, done: Done) -> None:
         now_us = self._clock.now_us()
@@ -218,6 +215,14 @@ class Scheduler:
         finally:
             over.set()
             keeper.join()
+
+
+def _said(error: Exception) -> str:
+    """What to log of an error; a mistake's own text may hold anything."""
+    if isinstance(error, TallymarkError):
+        return told(str(error))
+    log.debug("the mistake", exc_info=error)
+    return f"a mistake in tallymark ({type(error).__name__}); run `tallymark sync` by hand and report what it says."
 
 
 class _Interruptible:
