@@ -125,9 +125,9 @@ def last_time(tmp_path_factory):
 
 
 def test_every_step_has_a_scenario():
-    """A step that is added without one would never be tried. Copies of a ledger are killed in test_killed_copies.py."""
+    """One without would never be tried. Copies are killed in test_killed_copies.py, services in test_serve.py."""
     tried = {step for scenario in SCENARIOS for step in (*scenario.steps, *scenario.often)}
-    assert tried | {Step.BACK_UP, Step.RESTORE} == set(Step)
+    assert tried | {Step.BACK_UP, Step.RESTORE, Step.PUT_JOB} == set(Step)
 
 
 @pytest.mark.parametrize(("database", "scenario", "step", "side", "time"), KILLS, ids=map(named, KILLS))

@@ -78,6 +78,10 @@ def read_notification(body: bytes, signature: str | None, secret: str, now_us: i
     Raises NotificationRefused if Stripe did not sign it with this secret within five minutes of now.
     """
     try:
+        if not (signature or "").isascii():
+            raise stripe.SignatureVerificationError(
+                "not ASCII", signature or ""
+            )  # the SDK fails on it with a TypeError
         stripe.WebhookSignature.verify_header(body, signature, secret, tolerance=None)
         signed_at = _SIGNED_AT.search(signature or "")
         if signed_at is None or abs(int(signed_at[1]) * SECOND_US - now_us) > SIGNATURE_AGE_MAX_US:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
@@ -15,6 +15,8 @@ from ..core.clock import SECOND_US, Clock
 from ..core.credits import MICROS_PER_CREDIT
 from ..flows.figures import Amount, Figures
 
+# When this process began to count is told by Prometheus itself.
+disable_created_metrics()
 WEBHOOKS = ("taken", "ignored", "refused", "failed")
 
 
