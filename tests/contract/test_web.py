@@ -3,7 +3,9 @@
 import asyncio
 import json
 import logging
+import re
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
@@ -19,6 +21,7 @@ from tallymark.sandbox.stripe import SandboxStripe
 from tallymark.web.app import BODY_BYTES_MAX, make_app
 from tallymark.web.run import require_token
 
+ROOT = Path(__file__).parents[2]
 SECRET, TOKEN = "whsec_planted", "planted-token"
 WEBHOOK = "/webhooks/stripe"
 
@@ -129,6 +132,19 @@ def test_metrics_tell_what_the_ledger_holds(ask, work, put, clock):
     assert "tallymark_read_lag_seconds 920.0" in found
     assert 'tallymark_requests_total{service="stripe"} 0.0' not in found
     assert not [word for word in ("cus_private", "t1", "sk_test", "pk-lf", "sk-lf") if word in found]
+
+
+def test_every_metric_is_documented_and_every_alert_asks_for_one_that_is_there(ask, work):
+    """Names in the page and in the rules are those that are served."""
+    work()
+    served = set(re.findall(r"^# TYPE (\S+)", ask("/metrics").text, re.MULTILINE))
+    page = (ROOT / "docs" / "howto" / "run-in-production.md").read_text("utf-8")
+    rules = (ROOT / "examples" / "prometheus-rules.yml").read_text("utf-8")
+    listed = set(re.findall(r"tallymark_\w+", page))
+
+    assert listed == served
+    assert len(served) == 16
+    assert set(re.findall(r"tallymark_\w+", rules)) <= served
 
 
 def test_owed_is_what_was_recorded_and_is_not_sent(ask, work, put, stripe):

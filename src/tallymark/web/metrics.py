@@ -16,7 +16,7 @@ from ..core.credits import MICROS_PER_CREDIT
 from ..flows.figures import Amount, Figures
 
 # When this process began to count is told by Prometheus itself.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 WEBHOOKS = ("taken", "ignored", "refused", "failed")
 
 
