@@ -19,7 +19,7 @@ from tallymark.ledger.jobs import Done
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.stripe import SandboxStripe
 from tallymark.web.app import BODY_BYTES_MAX, make_app
-from tallymark.web.run import require_token
+from tallymark.web.run import require_token, serve
 
 ROOT = Path(__file__).parents[2]
 SECRET, TOKEN = "whsec_planted", "planted-token"
@@ -182,6 +182,13 @@ def test_other_machines_are_not_served_without_a_token(settings, host):
 def test_this_machine_is_served_without_a_token(settings, host):
     """Loopback, by whatever name."""
     require_token(settings(), host)
+
+
+@pytest.mark.parametrize("host", ["x" * 64, "a..b", "\0", "☃", "", " ", "256.0.0.1", "[::1]", "203.0.113.1"])
+def test_an_address_that_cannot_be_listened_on_is_a_sentence(settings, host):
+    """A typed mistake, or an address of another machine."""
+    with pytest.raises(ConfigError, match="--host and --port"):
+        serve(settings(BILLING_API_TOKEN=TOKEN), host, 0, print)
 
 
 # ---- the webhook

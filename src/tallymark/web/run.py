@@ -102,8 +102,8 @@ def require_token(config: Config, host: str) -> None:
     """Raise ConfigError if others than this machine could ask without a token."""
     if config.api_token is None and not _is_loopback(host):
         raise ConfigError(
-            f"--host {host} lets other machines ask; set BILLING_API_TOKEN, which they must then show, or serve on "
-            "127.0.0.1 only."
+            f"--host {host!r:.60} lets other machines ask; set BILLING_API_TOKEN, which they must then show, or "
+            "serve on 127.0.0.1 only."
         )
 
 
@@ -120,9 +120,11 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        # A ValueError says that the text cannot even be a name.
+        why = getattr(error, "strerror", None) or "that is no name of a host"
         raise ConfigError(
-            f"tallymark cannot listen on {host}, port {port} ({error.strerror}); choose others by --host and --port."
+            f"tallymark cannot listen on {host!r:.60}, port {port} ({why}); choose others by --host and --port."
         ) from error
     with contextlib.closing(listener):
         yield listener
