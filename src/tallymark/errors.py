@@ -4,7 +4,8 @@ TallymarkError
 ├── ConfigError            mend a setting or the command line; nothing was read or written      exit 2
 │   ├── KeyRefused         a key is wrong or belongs elsewhere
 │   │   └── NotPermitted   a restricted key lacks one permission
-│   └── MeterError         the meter is missing, inactive, or not the one that was named
+│   ├── MeterError         the meter is missing, inactive, or not the one that was named
+│   └── ClockAhead         this machine's clock is ahead of the server's
 ├── RemoteError            run again later; nothing is lost                                     exit 3
 │   ├── Unreachable        no answer: connection, name, time-out
 │   ├── Unavailable        the server answered 5xx or 429 for longer than we were ready to wait
@@ -50,6 +51,10 @@ class NotPermitted(KeyRefused):
 
 class MeterError(ConfigError):
     """The meter is missing, inactive, or not the one that was named."""
+
+
+class ClockAhead(ConfigError):
+    """This machine's clock is so far ahead of the server's that a send could be repeated too late."""
 
 
 class NotificationRefused(TallymarkError):

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from judge import check_marks, check_money, check_order, check_traces, is_exact
 
 from child import Stop, Then
-from databases import DATABASES, fresh_ledgers
+from databases import DATABASES, fresh_ledgers, has_table
 from tallymark.cli import cli
 from tallymark.errors import ConfigError
 from tallymark.failpoints import Side, Step
@@ -105,17 +105,19 @@ def test_two_serve_one_ledger_and_one_is_killed(world):
 
 @pytest.mark.parametrize("side", Side)
 @pytest.mark.parametrize("time", [1, 2, 3])
-def test_killed_where_a_job_is_noted_bills_once(tmp_path, time, side):
+def test_killed_where_a_job_is_noted_bills_once(world, time, side):
     """When jobs are planned (1), one is taken (2), or its end is stored (3): the next service goes on."""
-    with open_world(tmp_path, traces=40) as world:
-        world.settings.update(SETTINGS)
-        lost = CrashChild(world, COMMAND, Stop(Step.PUT_JOB, side, time), constants=SOON)
-        assert lost.end().status == -signal.SIGKILL
-        other = CrashChild(world, COMMAND, constants=SOON)
-        until(lambda: world.has_ledger() and [runs for (runs,) in world.ask("select runs from job") if runs >= 2])
-        os.kill(other.process_id, signal.SIGTERM)
-        assert other.end().status == 0
-        check_all(world)
+    lost = CrashChild(world, COMMAND, Stop(Step.PUT_JOB, side, time), constants=SOON)
+    assert lost.end().status == -signal.SIGKILL
+    other = CrashChild(world, COMMAND, constants=SOON)
+    until(
+        lambda: (
+            has_table(world.settings["BILLING_LEDGER_URL"], "job") and world.ask("select 1 from job where runs >= 2")
+        )
+    )
+    os.kill(other.process_id, signal.SIGTERM)
+    assert other.end().status == 0
+    check_all(world)
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path):
@@ -128,8 +130,8 @@ def test_a_second_signal_ends_it_at_once(tmp_path):
             until(lambda: _handles_no_more(child.process_id))
             os.kill(child.process_id, signal.SIGTERM)
         assert child.end().status == -signal.SIGTERM
-        world.run("sync")
-        world.run("sync", "--full")
+        for command in (("sync",), ("sync", "--full")):
+            CrashChild(world, command).end()
         check_all(world)
 
 

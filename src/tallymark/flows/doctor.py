@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 
 import msgspec
 
 from ..clock import SystemClock
 from ..config import Config, ProjectConfig, require_stripe
-from ..core.clock import SECOND_US, Clock, from_datetime
+from ..core.clock import SECOND_US, Clock
 from ..errors import ConfigError, KeyRefused, LedgerError, NotPermitted, RemoteError, TallymarkError
 from ..ledger.guard import using_ledger
 from ..meter.permissions import may_read_invoice_items, not_needed, require_meter_events
@@ -20,7 +19,7 @@ from ..meter.stripe_events import StripeMeter
 from ..meter.subscriptions import may_read
 from ..remote.langfuse import LangfuseClient
 from ..source.probe import choose, probe, server_version
-from .clocks import clock_problem
+from .clocks import clock_problem, server_time_us
 from .exposure import exposed
 from .stations import open_client, open_meter, source_key_of
 
@@ -137,9 +136,8 @@ def _tag_filtering(check: str, generation: str) -> Finding:
 
 
 def _clock(client: LangfuseClient, clock: Clock) -> Finding:
-    try:
-        server_us = from_datetime(parsedate_to_datetime(client.server_date or ""))
-    except ValueError:
+    server_us = server_time_us(client)
+    if server_us is None:
         return Finding("clock", "warning", "the server names no time, so this machine's clock could not be compared")
     skew = abs(clock.now_us() - server_us) // SECOND_US
     if skew > CLOCK_SKEW_SECONDS_MAX:

@@ -22,7 +22,7 @@ from ..ledger.rows import RunRef
 from ..ledger.rulings import ruling_of
 from ..rating.cards import card_text
 from .cancel import cancel_lower
-from .clocks import clock_problem
+from .clocks import clock_problem, require_right_clock
 from .collect import Collected, Range, log_unknown_marks, range_of, remember_projects
 from .decide import Decider
 from .deletions import settle_deleted
@@ -92,6 +92,8 @@ def run_sync(stations: Stations, request: Request, dry_run: bool, progress: Prog
     reported = take_reports(stations, run)
     spans = {project.source_key: _span(stations, project, request, run.now_us) for project in stations.projects}
     chosen = {project.source_key: choose_generation(stations, project) for project in stations.projects}
+    for project in stations.projects:
+        require_right_clock(project.client, stations.clock.now_us())
     read = [
         _collect(stations, project, request, run, spans[project.source_key], chosen[project.source_key], progress)
         for project in stations.projects

@@ -8,12 +8,13 @@ import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import unquote, urlencode
 
 import msgspec
 
-from tallymark.core.clock import Clock, parse_time
+from tallymark.core.clock import SECOND_US, Clock, parse_time
 from tallymark.sandbox.wire import Request, Response
 
 from .answers import Refusal, json_answer, page_not_found, text_answer
@@ -94,6 +95,7 @@ class SandboxLangfuse:
             reject_no_date_range=reject_no_date_range,
             default_fields=frozenset(default_fields),
         )
+        self._clock = clock
         self._store = Store(clock, projects, settings)
         self._limit = RateLimit(clock, rate_limit_per_minute) if rate_limit_per_minute is not None else None
         self._routes = by_path(ROUTES)
@@ -115,7 +117,11 @@ class SandboxLangfuse:
                 response = refusal.response
             # A write may be visible at once.
             self._store.settle()
-            return response
+            # As any HTTP server does, by its own clock.
+            return replace(response, headers={**response.headers, "date": self._http_date()})
+
+    def _http_date(self) -> str:
+        return formatdate(self._clock.now_us() // SECOND_US, usegmt=True)
 
     def _answer(self, request: Request) -> Response:
         if request.path in _OPEN:
