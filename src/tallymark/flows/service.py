@@ -135,12 +135,23 @@ class Scheduler:
 
     def run_forever(self) -> None:
         """Run what is due until stopped. Nothing that a run or the ledger does ends it."""
+        problem = ""
         while not self._stop.is_set():
-            try:
-                self.run_due()
-            except Exception as error:  # noqa: BLE001 - nothing may end the service but a signal
-                log.error("what is due could not be told or noted, and is looked at again: %s", _said(error))
+            problem = self._look(problem)
             self._stop.wait(LOOK_SECONDS)
+
+    def _look(self, before: str) -> str:
+        """Run what is due; why that cannot be told or noted, which is logged when it changes."""
+        try:
+            self.run_due()
+        except Exception as error:  # noqa: BLE001 - nothing may end the service but a signal
+            problem = _said(error)
+            if problem != before:
+                log.error("what is due could not be told or noted, and is looked at again: %s", problem)
+            return problem
+        if before:
+            log.warning("what is due can be told again")
+        return ""
 
     def run_due(self) -> list[str]:
         """Run each job that is due and that nobody else runs, once; their names. Raises LedgerError."""
@@ -154,7 +165,7 @@ class Scheduler:
 
     def _due(self) -> list[str]:
         now_us = self._clock.now_us()
-        with using_ledger(self._ledger_url) as ledger:
+        with using_ledger(self._ledger_url, read_only=True) as ledger:
             return [row["name"] for row in jobs_of(ledger) if row["name"] in self._jobs and is_free(row, now_us)]
 
     def _take(self, name: str) -> Lease | None:
