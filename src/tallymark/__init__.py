@@ -23,6 +23,7 @@ _HOMES = {
     "backfill": "tallymark.flows.backfill",
     "backup_ledger": "tallymark.api",
     "check_rates": "tallymark.api",
+    "close_period": "tallymark.api",
     "customer_rules": "tallymark.flows.held_decisions",
     "doctor": "tallymark.flows.doctor",
     "explain": "tallymark.api",
@@ -52,6 +53,7 @@ __all__ = [
     "backfill",
     "backup_ledger",
     "check_rates",
+    "close_period",
     "customer_rules",
     "doctor",
     "explain",
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
     from .api import (
         backup_ledger,
         check_rates,
+        close_period,
         explain,
         export_ledger,
         held,

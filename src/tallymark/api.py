@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from .clock import SystemClock
 from .config import Config, find_file, load, read_card
 from .core.clock import DAY_US
-from .errors import LedgerMissing
+from .errors import ConfigError, LedgerMissing
 from .flows.progress import Progress, quiet
 from .ledger.guard import using_ledger
 from .rating.cards import RateCard
 
 if TYPE_CHECKING:
+    from .flows.closing import Closing
     from .ledger.verify import Verified
 
 USAGE_DAYS = 30
@@ -79,12 +80,41 @@ def usage(
     customer_id: str | None = None,
     by: str = "customer",
 ) -> list[dict[str, Any]]:
-    """Credits, cost, revenue and margin by "customer", "day" or "model"; the last 30 days unless a range is named."""
+    """Credits, cost, revenue and margin by "customer", "day", "model" or "flow" (the trace's name).
+
+    The last 30 days unless a range is named.
+    """
     from .flows import usage as flow
 
     since_us, until_us = _range(from_us, to_us)
     with using_ledger(config.ledger_url, read_only=True) as ledger:
         return flow.usage(ledger, since_us, until_us, customer_id, by)
+
+
+def close_period(
+    config: Config,
+    period: str | None = None,
+    *,
+    from_us: int | None = None,
+    to_us: int | None = None,
+    customer_id: str | None = None,
+) -> Closing:
+    """The checklist of a calendar month such as "2026-11" ("last": the one that ended last), or of a range.
+
+    Each line says whether it passes, how much waits, and which command to run next. Asks no server.
+    Raises ConfigError for what is no period, NotFound for a customer of whom the ledger has nothing.
+    """
+    from .flows import close as flow
+    from .flows.closing import Period
+    from .flows.ranges import month_named
+
+    now_us = SystemClock().now_us()
+    if period is not None:
+        from_us, to_us = month_named(period, now_us)
+    if from_us is None or to_us is None:
+        raise ConfigError("name a period such as 2026-11, or both ends of one.")
+    with using_ledger(config.ledger_url, read_only=True) as ledger:
+        return flow.close_period(ledger, config, Period(from_us, to_us, customer_id or ""), now_us)
 
 
 def check_rates(config: Config, card: Path | None = None) -> dict[str, Any]:

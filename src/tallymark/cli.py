@@ -13,6 +13,7 @@ from typing import Any, Literal
 import click
 
 from . import __version__
+from .commands.close import close
 from .commands.common import Moment, begin, common
 from .commands.held import held
 from .commands.ledger import ledger
@@ -37,6 +38,7 @@ def cli() -> None:
 cli.add_command(held)
 cli.add_command(reconcile)
 cli.add_command(serve)
+cli.add_command(close)
 cli.add_command(rates)
 cli.add_command(ledger)
 
@@ -101,10 +103,10 @@ def explain(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool,
 @click.option("--to", "to_us", type=Moment(), help="Up to this time.")
 @click.option(
     "--by",
-    type=click.Choice(["customer", "day", "model"]),
+    type=click.Choice(["customer", "day", "model", "flow"]),
     default="customer",
     show_default=True,
-    help="What a row stands for.",
+    help="What a row stands for; the flow is the trace's name.",
 )
 @click.option(
     "--format",
@@ -125,7 +127,7 @@ def usage(
     output: Path | None,
     **options: Any,
 ) -> None:
-    """Credits, cost, revenue and margin by customer, day or model."""
+    """Credits, cost, revenue and margin by customer, day, model or flow."""
     if (form == "table" and output) or (form == "parquet" and not output):
         raise click.UsageError("--format parquet needs --output FILE, and --output needs --format csv or parquet.")
     config = begin(config_file, verbose, quiet)

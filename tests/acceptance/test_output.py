@@ -51,7 +51,7 @@ def test_usage_says_the_same_in_every_form(world):
     assert {row["key"]: row["credits"] for row in rows} == expected
 
 
-@pytest.mark.parametrize("by", ["customer", "day", "model"])
+@pytest.mark.parametrize("by", ["customer", "day", "model", "flow"])
 def test_usage_adds_up_to_the_same_total_by_any_key(world, by):
     """Grouping never loses a credit; what is earned is revenue less cost."""
     rows = world.run("usage", "--by", by, "--json").json["rows"]

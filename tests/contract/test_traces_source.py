@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 import pytest
 from stub_services import TRACES, Answers, Meddled
 
-from builders import NOW_US, PROJECT, ingested
+from builders import NOW_US, PROJECT, ingested, read_trace
 from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, format_time, parse_time
 from tallymark.errors import ConfigError, Garbled, KeyRefused, TooMuch, Unavailable, Unreachable
 from tallymark.remote import langfuse as remote
@@ -417,19 +417,33 @@ def test_newer_servers_are_read(clock, asking, version):
 # ---- lookups
 
 
-def test_tokens_without_a_cost_are_asked_by_id(langfuse, put, reading):
-    """In lists that fit a page, although a trace may have two rows; nothing is asked about nothing."""
-    for number in range(60):
-        put(f"priced{number}", minutes_ago=60 + number)
-        put(f"unpriced{number}", minutes_ago=60 + number, cost=None)
+def unpriced_of(source, names):
+    """Which traces of these names have tokens and no cost, and how many requests that takes."""
+    before = source._client.requests
+    found = source.unpriced([read_trace(name, minutes_ago=60 + number) for number, name in enumerate(names)])
+    return found, source._client.requests - before
+
+
+def test_tokens_without_a_cost_are_asked_by_id(put, reading, langfuse):
+    """A hundred at a time, to the last page, since a trace may have two rows; nothing is asked about nothing."""
+    names = [f"{kind}{number}" for number in range(60) for kind in ("unpriced", "priced")]
+    for number, name in enumerate(names):
+        put(name, minutes_ago=60 + number, cost=None if number % 2 == 0 else "0.01")
+        langfuse.duplicate_trace(PROJECT, name, format_time(NOW_US - 2 * DAY_US))
     source = reading(langfuse)
-    assert source.unpriced([]) == set()
-    assert langfuse.counts() == {}
 
-    found = source.unpriced([f"{kind}{number}" for kind in ("priced", "unpriced") for number in range(60)])
+    assert unpriced_of(source, []) == (set(), 0)
+    assert unpriced_of(source, names[:100]) == (set(names[:100:2]), 2)
 
-    assert found == {f"unpriced{number}" for number in range(60)}
-    assert langfuse.counts() == {f"GET {TRACES}": 3}
+
+@pytest.mark.parametrize(("unpriced", "requests"), [(0, 1), (99, 1), (100, 4), (150, 4)])
+def test_of_many_traces_few_unpriced_are_asked_in_one_request(put, reading, langfuse, unpriced, requests):
+    """By the range of their times; a full page may not be all, and rows of later pages may move: then by their ids."""
+    names = [f"t{number}" for number in range(150)]
+    for number, name in enumerate(names):
+        put(name, minutes_ago=60 + number, cost=None if number < unpriced else "0.01")
+
+    assert unpriced_of(reading(langfuse), names) == (set(names[:unpriced]), requests)
 
 
 def test_reading_many_by_id_reads_nothing_else(langfuse, fill, reading):

@@ -20,6 +20,7 @@ import msgspec
 import pytest
 
 import tallymark
+from tallymark import client
 from tallymark.cli import cli
 from tallymark.config import SETTINGS, load
 from tallymark.core.decisions import MarkState, Outcome
@@ -218,6 +219,7 @@ READING = [
     "explain",
     "held list",
     "usage",
+    "close",
     "doctor",
     "rates check",
     "rates show",
@@ -241,6 +243,7 @@ def answers(environment, tmp_path_factory) -> dict[str, Any]:
         "explain": tallymark.explain(config, trace_id),
         "held list": held,
         "usage": {"by": "customer", "rows": tallymark.usage(config)},
+        "close": msgspec.to_builtins(tallymark.close_period(config, "last")),
         "doctor": {"findings": msgspec.to_builtins(tallymark.doctor(config))},
         "rates check": tallymark.check_rates(config),
         "rates show": tallymark.show_rates(config),
@@ -326,6 +329,26 @@ def test_the_python_of_the_readme_runs(environment):
         assert ran.returncode == 0, ran.stderr
         said += ran.stdout
     assert "cus_001" in said
+
+
+def test_the_example_for_applications_runs(environment):
+    """The page's example prints what the first customer of the story has used."""
+    (block,) = blocks(DOCS / "howto" / "show-credits-to-customers.md", "python")
+    # The story may have begun in the month before this one.
+    block = block.replace('usage_summary("cus_001"', 'usage_summary("cus_001", from_us=0')
+    block = block.replace('usage_events("cus_001"', 'usage_events("cus_001", from_us=0')
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", block],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    (billed,) = [row for row in tallymark.usage(load(None, environment)) if row["key"] == "cus_001"]
+    assert ran.stdout.startswith(f"{billed['credits']} credits in {billed['traces']} runs since 1970-01-01")
+    events = client.usage_events("cus_001", from_us=0, limit=3, config=load(None, environment))
+    assert [line.split(" ")[0] for line in ran.stdout.splitlines()[-3:]] == [event.time for event in events]
 
 
 def test_the_sandbox_example_is_a_test_that_passes(tmp_path):

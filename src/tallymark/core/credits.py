@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 MICROS_PER_CREDIT = 1_000_000
@@ -13,6 +14,7 @@ EVENT_CREDITS_MAX = 999_999_999_999_999
 # Wide enough that no product of a cost (12 decimals), a margin and a price is rounded before `round_to_micros`.
 EXACT = Context(prec=60)
 _MICROS = Decimal(MICROS_PER_CREDIT)
+_SIX_DECIMALS = re.compile(r"-?[0-9]+\.[0-9]{6}")
 
 
 def round_to_micros(exact_credits: Decimal) -> int:
@@ -32,6 +34,13 @@ def format_micros(amount_micros: int) -> str:
     sign = "-" if amount_micros < 0 else ""
     whole, micros = divmod(abs(amount_micros), MICROS_PER_CREDIT)
     return f"{sign}{whole}.{micros:06d}"
+
+
+def parse_micros(text: str) -> int:
+    """The micro-credits that `format_micros` has written. Raises ValueError for anything else."""
+    if not _SIX_DECIMALS.fullmatch(text):
+        raise ValueError(f"{text!r:.60} is no amount of credits with six decimals")
+    return int(text.replace(".", ""))
 
 
 def format_usd(amount_usd: Decimal) -> str:

@@ -30,13 +30,15 @@ EXAMPLES_MAX = 5
 class Audit:
     """What was seen in a range of whole windows: the windows, the traces behind each cause, and how marks stand.
 
-    A trace younger than `settled_us` is not to be billed yet. `examples` are some trace ids for each cause.
+    A trace younger than `settled_us` is not to be billed yet. `examples` are some trace ids for each cause. `chain` is
+    the newest line of the ledger that was compared.
     """
 
     from_us: int
     to_us: int
     settled_us: int
     width_us: int
+    chain: str
     windows: dict[WindowKey, Window] = field(default_factory=dict)
     traces: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)

@@ -222,8 +222,7 @@ def _looked_up(
 ) -> list[Trace]:
     """Add what the trace list cannot tell: a score that marks a trace, and tokens without a cost."""
     traces = [with_score(trace, known.get(key_of(trace)), scored) for trace in traces]
-    asked = [trace.trace_id for trace in traces if may_be_unpriced(trace, known.get(key_of(trace)))]
-    unpriced = source.unpriced(asked)
+    unpriced = source.unpriced([trace for trace in traces if may_be_unpriced(trace, known.get(key_of(trace)))])
     return [with_price(trace, known.get(key_of(trace)), unpriced) for trace in traces]
 
 

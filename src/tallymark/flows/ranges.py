@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..core.clock import format_time
+import re
+
+from ..core.clock import DAY_US, format_time, parse_time
 from ..errors import ConfigError
 
 
@@ -16,3 +18,21 @@ def check_range(from_us: int | None, to_us: int | None) -> None:
             f"the range ends ({format_time(to_us)}) before it begins ({format_time(from_us)}); "
             "name an earlier --from or a later --to."
         )
+
+
+def month_named(name: str, now_us: int) -> tuple[int, int]:
+    """The calendar month, in UTC, of a name such as "2026-11"; "last" is the one that ended last.
+
+    From and to (exclusive) in microseconds since 1970. Raises ConfigError for any other name.
+    """
+    if name == "last":
+        # The day before the first of this month lies in it.
+        name = format_time(parse_time(f"{format_time(now_us)[:7]}-01T00:00:00Z") - DAY_US)[:7]
+    found = re.fullmatch(r"([0-9]{4})-(0[1-9]|1[0-2])", name)
+    if found is None:
+        raise ConfigError(f"{name!r:.60} is no month; write 2026-11, or last for the one that ended last.")
+    year, month = divmod(int(found[1]) * 12 + int(found[2]), 12)
+    try:
+        return parse_time(f"{name}-01T00:00:00Z"), parse_time(f"{year:04d}-{month + 1:02d}-01T00:00:00Z")
+    except ValueError:
+        raise ConfigError(f"{name} is too far off to be billed; write a month such as 2026-11.") from None

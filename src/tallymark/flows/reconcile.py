@@ -92,7 +92,8 @@ def _range_of(stations: Stations, ledger: Ledger, run: RunRef, from_us: int, to_
     widest = next(iter(ledger.query("widest_bucket", from_s=from_us // SECOND_US, to_s=to_us // SECOND_US)))
     width_us = WIDTH_US[by or ("day" if widest["width_us"] > WIDTH_US["hour"] else "hour")]
     settled_us = run.now_us - stations.config.settle_us
-    return Audit(from_us - from_us % width_us, to_us + -to_us % width_us, settled_us, width_us)
+    whole = (from_us - from_us % width_us, to_us + -to_us % width_us)
+    return Audit(*whole, settled_us, width_us, ledger.chain_head("entry"))
 
 
 def _audit_langfuse(stations: Stations, project: Project, run: RunRef, audit: Audit, progress: Progress) -> None:

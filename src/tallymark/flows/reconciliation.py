@@ -102,7 +102,7 @@ def reconciliation_of(stations: Stations, run: RunRef, audit: Audit, repaired: S
             audit.traces["mark without money"],
         ),
         windows=list(lines_of(audit, only_different=True)),
-        chain=stations.ledger.chain_head("entry"),
+        chain=audit.chain,
         repaired=repaired,
         requests=Requests(**stations.requests),
         seconds=(stations.clock.now_us() - run.now_us) / SECOND_US,

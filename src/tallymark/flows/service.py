@@ -231,7 +231,7 @@ class Scheduler:
 def _said(error: Exception) -> str:
     """What to log of an error; a mistake's own text may hold anything."""
     if isinstance(error, TallymarkError):
-        return told(str(error))
+        return " ".join(told(str(error)).split())
     log.debug("the mistake", exc_info=error)
     return f"a mistake in tallymark ({type(error).__name__}); run `tallymark sync` by hand and report what it says."
 

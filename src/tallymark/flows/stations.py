@@ -94,7 +94,12 @@ def _project(config: Config, project: ProjectConfig, clock: Clock, dry_run: bool
 
 def source_key_of(client: LangfuseClient) -> str:
     """What the ledger calls the server and project that a client reads."""
-    return digest(f"{client.base_url} {client.public_key}")
+    return source_key(client.base_url, client.public_key)
+
+
+def source_key(base_url: str, public_key: str) -> str:
+    """The same, from the settings of a project."""
+    return digest(f"{base_url.rstrip('/')} {public_key}")
 
 
 def open_client(config: Config, project: ProjectConfig, clock: Clock) -> LangfuseClient:

@@ -173,11 +173,9 @@ def _span(stations: Stations, project: Project, request: Request, now_us: int) -
 
 
 def _covered(stations: Stations, project: Project, purpose: str) -> Coverage | None:
-    """What was covered before. What ends in the future was written by a wrong clock: the look-back is read again."""
-    covered, now_us = stations.ledger.coverage(project.source_key, purpose), stations.clock.now_us()
-    if covered is None or covered.to_us <= now_us:
-        return covered
-    return replace(covered, to_us=max(covered.from_us, now_us - stations.config.lookback_us))
+    """What was covered before, as far as it can be believed."""
+    covered = stations.ledger.coverage(project.source_key, purpose)
+    return covered.believed(stations.clock.now_us(), stations.config.lookback_us) if covered is not None else None
 
 
 def coverage_after(stations: Stations, project: Project, purpose: str, span: Range) -> Coverage | None:

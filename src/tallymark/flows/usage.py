@@ -1,8 +1,8 @@
-"""Usage: credits, cost, revenue and margin by customer, day or model. Reads only the ledger."""
+"""Usage: credits, cost, revenue and margin by customer, day, model or flow. Reads only the ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -13,15 +13,21 @@ import msgspec
 from ..core.clock import format_time
 from ..core.columns import Column, Kind
 from ..core.credits import EXACT, MICROS_PER_CREDIT, format_micros, format_usd
+from ..core.decisions import TraceKey
 from ..ledger import Ledger
+from ..ledger.database import Database
 from ..rating.cards import RateCard
 from ..tables import new_file, write_table
 from .cards import stored_cards
 
-KEYS: dict[str, Callable[[Any], str]] = {
-    "customer": lambda row: str(row["customer_id"]),
-    "day": lambda row: format_time(row["timestamp_us"])[:10],
-    "model": lambda row: row["model"] or "(not known)",
+NOT_KNOWN, NO_NAME = "(not known)", "(no name)"
+Models = Mapping[TraceKey, Sequence[str]]
+# The flow is the trace's name: a tag, which `billable(flow=...)` writes, is not kept in the ledger.
+KEYS: dict[str, Callable[[Any, Models], str]] = {
+    "customer": lambda row, _models: str(row["customer_id"]),
+    "day": lambda row, _models: format_time(row["timestamp_us"])[:10],
+    "model": lambda row, models: models_text(models.get((row["project_id"], row["trace_id"]), ())),
+    "flow": lambda row, _models: row["name"] or NO_NAME,
 }
 COLUMNS = ("key", "traces", "credits", "cost_usd", "revenue_usd", "margin_usd")
 KINDS = (Kind.TEXT, Kind.INTEGER, Kind.AMOUNT, Kind.AMOUNT, Kind.AMOUNT, Kind.AMOUNT)
@@ -39,9 +45,25 @@ def usage(ledger: Ledger, from_us: int, to_us: int, customer_id: str | None, by:
     """One row for each key, sorted: traces, credits, and in USD cost, revenue (credits at their price) and margin."""
     cards = stored_cards(ledger)
     sums: dict[str, _Sum] = {}
-    for row in ledger.query("usage_components", from_us=from_us, to_us=to_us, customer_id=customer_id or ""):
-        _add(sums.setdefault(KEYS[by](row), _Sum()), row, cards)
+    customer_id = customer_id or ""
+    with ledger.one_moment() as db:
+        models = models_of(db, from_us, to_us, customer_id) if by == "model" else {}
+        for row in db.stream("usage_components", from_us=from_us, to_us=to_us, customer_id=customer_id):
+            _add(sums.setdefault(KEYS[by](row, models), _Sum()), row, cards)
     return [_row(key, sums[key]) for key in sorted(sums)]
+
+
+def models_of(db: Database, from_us: int, to_us: int, customer_id: str) -> dict[TraceKey, list[str]]:
+    """The models that each billed trace of a range used, in order; only observations tell them."""
+    found: dict[TraceKey, list[str]] = {}
+    for row in db.stream("usage_models", from_us=from_us, to_us=to_us, customer_id=customer_id):
+        found.setdefault((row["project_id"], row["trace_id"]), []).append(row["model"])
+    return found
+
+
+def models_text(models: Iterable[str | None]) -> str:
+    """The models of a trace as one key. A trace of several is not divided: its time belongs to none of them."""
+    return ", ".join(dict.fromkeys(model for model in models if model)) or NOT_KNOWN
 
 
 def _add(total: _Sum, row: Any, cards: Mapping[str, RateCard]) -> None:

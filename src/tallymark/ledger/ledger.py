@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -41,6 +41,12 @@ class Coverage:
     purpose: str
     from_us: int
     to_us: int
+
+    def believed(self, now_us: int, lookback_us: int) -> Coverage:
+        """What ends in the future was written by a wrong clock: the look-back is to be read again."""
+        if self.to_us <= now_us:
+            return self
+        return replace(self, to_us=max(self.from_us, now_us - lookback_us))
 
 
 @dataclass(frozen=True, slots=True)

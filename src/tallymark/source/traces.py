@@ -29,8 +29,6 @@ MILLISECOND_US = 1000
 CONFIRM_LOOKBACK_US = 35 * DAY_US
 # Node's HTTP server, which Langfuse runs on, refuses a request line and headers of more than 16 kB together.
 ASKED_IDS_BYTES_MAX = 8_000
-# A trace may have two rows, on two dates, and a page has a hundred.
-ASKED_IDS = PAGE_ROWS // 2
 FAR_US = parse_time("2100-01-01T00:00:00Z")
 
 BILLED_FIELDS = "core,io,metrics"
@@ -130,14 +128,31 @@ class TracesSource:
         pages = self._walk(from_us, to_us, "core", MARKED_BY_SCORE, horizon_us)
         return IdStream(ahead(map(self._marked_themselves, pages)))
 
-    def unpriced(self, trace_ids: Sequence[str]) -> set[str]:
+    def unpriced(self, traces: Sequence[Trace]) -> set[str]:
         """Which of these traces have tokens and no cost. Asked after their rows were read: what came between counts."""
-        found: set[str] = set()
-        for at in range(0, len(trace_ids), ASKED_IDS):
-            for ids in _chunks_for_url(trace_ids[at : at + ASKED_IDS]):
-                page = self._ask(0, FAR_US, 1, "core", (_among(ids), *TOKENS_WITHOUT_COST))
-                found.update(trace.trace_id for trace in page.traces)
-        return found
+        if len(traces) > PAGE_ROWS:
+            times = [trace.timestamp_us for trace in traces]
+            page = self._ask(min(times), max(times) + MILLISECOND_US, 1, "core", TOKENS_WITHOUT_COST)
+            if page.rows < PAGE_ROWS:
+                return {trace.trace_id for trace in page.traces}
+        return self._unpriced_among([trace.trace_id for trace in traces])
+
+    def _unpriced_among(self, trace_ids: Sequence[str]) -> set[str]:
+        return {
+            trace.trace_id
+            for at in range(0, len(trace_ids), PAGE_ROWS)
+            for ids in _chunks_for_url(trace_ids[at : at + PAGE_ROWS])
+            for page in self._unpriced_pages(ids)
+            for trace in page.traces
+        }
+
+    def _unpriced_pages(self, trace_ids: Sequence[str]) -> Iterator[Page]:
+        """A trace may have two rows, on two dates, so a hundred ids may be more than a page."""
+        number, full = 1, True
+        while full:
+            page = self._ask(0, FAR_US, number, "core", (_among(trace_ids), *TOKENS_WITHOUT_COST))
+            number, full = number + 1, page.rows == PAGE_ROWS
+            yield page
 
     def _marked_themselves(self, page: Page) -> Page:
         """The page without traces of which only an observation carries the score: the filter takes both for one."""

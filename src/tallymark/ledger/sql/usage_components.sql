@@ -1,6 +1,6 @@
 -- usage_components: what the billed traces of a period rest on, to sum cost and revenue exactly in Decimal. What was waived
 -- is no revenue; what an invoice item billed is.
-select t.customer_id, t.timestamp_us, t.billed_micros, t.card_digest, t.components, '' as model,
+select t.project_id, t.trace_id, t.customer_id, t.timestamp_us, t.name, t.billed_micros, t.card_digest, t.components,
        case when t.waived_micros = 0 then 0
             else (select cast(coalesce(sum(-e.amount_micros), 0) as bigint) from entry as e
                    where e.project_id = t.project_id and e.trace_id = t.trace_id and e.kind = 'waiver') end as waived_micros

@@ -1,0 +1,1 @@
+select digest from entry where entry_id = :entry_id
