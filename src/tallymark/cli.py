@@ -19,6 +19,7 @@ from .commands.held import held
 from .commands.ledger import ledger
 from .commands.rates import rates
 from .commands.reconcile import reconcile
+from .commands.serve import serve
 from .core.secrets import hide
 from .crashes import show_discreetly
 from .errors import TallymarkError
@@ -36,6 +37,7 @@ def cli() -> None:
 
 cli.add_command(held)
 cli.add_command(reconcile)
+cli.add_command(serve)
 cli.add_command(close)
 cli.add_command(rates)
 cli.add_command(ledger)

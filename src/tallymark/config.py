@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from tallymark.core.clock import DAY_US, HOUR_US, SECOND_US
+from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US
 from tallymark.core.periods import Lateness
 from tallymark.errors import ConfigError
 from tallymark.rating.cards import RateCard, default_card, digest_of, parse_card
@@ -82,6 +82,10 @@ class Config:
     sync_lookback_days: Decimal
     sync_overlap_hours: Decimal
     settle_seconds: Decimal
+    sync_every_minutes: Decimal
+    full_sync_at: int | None
+    reconcile_at: int | None
+    sync_stale_minutes: Decimal
     sync_window_hours: Decimal | None
     langfuse_requests_per_minute: int | None
     stripe_requests_per_second: int | None
@@ -105,6 +109,16 @@ class Config:
     def settle_us(self) -> int:
         """How long a trace must be quiet before it is read, in microseconds."""
         return int(self.settle_seconds * SECOND_US)
+
+    @property
+    def sync_every_us(self) -> int:
+        """How long after the last start serve syncs again, in microseconds."""
+        return int(self.sync_every_minutes * MINUTE_US)
+
+    @property
+    def sync_stale_us(self) -> int:
+        """How old the last sync that worked may be for serve to be ready, in microseconds."""
+        return int(self.sync_stale_minutes * MINUTE_US)
 
     @property
     def lateness(self) -> Lateness:

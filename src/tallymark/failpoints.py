@@ -43,6 +43,7 @@ class Step(StrEnum):
     PUT_DELETED = "put deleted"
     SETTLE_MARKS = "settle marks"
     TAG = "tag"
+    PUT_JOB = "put job"
     BACK_UP = "back up"
     RESTORE = "restore"
     LANGFUSE_READ = "langfuse read"

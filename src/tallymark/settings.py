@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from urllib.parse import urlsplit
 
+from tallymark.core.clock import HOUR_US, MINUTE_US
 from tallymark.core.secrets import hide, mask, mask_url
 from tallymark.rating.fields import parse_amount, parse_text
 from tallymark.rating.rate import OWNERS
@@ -121,6 +122,17 @@ def one_of(*words: str) -> Callable[[str], str]:
         return word
 
     return parse
+
+
+def parse_time_of_day(text: str) -> int | None:
+    """Read HH:MM as microseconds after midnight, or never as None. Raises ValueError otherwise."""
+    word = text.strip().lower()
+    if word == "never":
+        return None
+    if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", word):
+        raise ValueError("must be a time of the day (UTC) such as 02:30, or never")
+    hours, minutes = word.split(":")
+    return int(hours) * HOUR_US + int(minutes) * MINUTE_US
 
 
 def parse_grace_hours(text: str) -> Decimal:
@@ -246,6 +258,32 @@ SETTINGS: tuple[Setting, ...] = (
         parse_amount,
         "900",
         "How long a trace must be quiet before it is read: ingestion is asynchronous and costs arrive late.",
+        _NUMBER,
+    ),
+    Setting(
+        ("BILLING_SYNC_EVERY_MINUTES",),
+        parse_positive,
+        "5",
+        "How often serve syncs: so many minutes after the last start, and up to a tenth later by chance.",
+        _NUMBER,
+    ),
+    Setting(
+        ("BILLING_FULL_SYNC_AT",),
+        parse_time_of_day,
+        "02:30",
+        "When serve syncs the whole look-back, each day (UTC), up to ten minutes later by chance; or never.",
+    ),
+    Setting(
+        ("BILLING_RECONCILE_AT",),
+        parse_time_of_day,
+        "04:30",
+        "When serve reconciles the look-back, each day (UTC), up to ten minutes later by chance; or never.",
+    ),
+    Setting(
+        ("BILLING_SYNC_STALE_MINUTES",),
+        parse_positive,
+        "60",
+        "serve is not ready (/readyz answers 503) when no sync has worked for so many minutes.",
         _NUMBER,
     ),
     Setting(

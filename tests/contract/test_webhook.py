@@ -124,7 +124,9 @@ def test_a_webhook_of_another_type_is_no_report(receive, look):
 # ---- what is refused
 
 
-@pytest.mark.parametrize("signature", ["", "t=1", "v1=abc", "t=x,v1=y", "nonsense", "t=1,v1=" + "0" * 64])
+@pytest.mark.parametrize(
+    "signature", ["", "t=1", "v1=abc", "t=x,v1=y", "nonsense", "t=1,v1=" + "0" * 64, "t=1,v1=\xff"]
+)
 def test_a_missing_or_wrong_signature_is_refused(reported, receive, look, signature):
     """The error is named, and holds neither the secret nor the body."""
     with pytest.raises(NotificationRefused, match="BILLING_STRIPE_WEBHOOK_SECRET") as caught:

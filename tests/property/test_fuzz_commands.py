@@ -22,7 +22,7 @@ CARD = (
     'name = "new"\n[[rule]]\nfrom = "beginning"\ncredit_price_usd = "0.1"\ncompute_usd_per_minute = "0"\nai = "cost"\n'
 )
 # They run until they are stopped, or for long; what they take is tried below.
-LONG = ("demo", "sandbox")
+LONG = ("demo", "sandbox", "serve")
 
 
 def commands(group, path=()):

@@ -27,6 +27,9 @@ PAGE_ROWS = 100
 NEEDS = "grant Events: read (Stripe: Developers, API keys)"
 # Stripe's own tolerance; the SDK checks it by the machine's clock, and only backwards.
 SIGNATURE_AGE_MAX_US = 5 * MINUTE_US
+UNSIGNED = (
+    "the webhook's signature is missing or wrong; check BILLING_STRIPE_WEBHOOK_SECRET, and pass the body as it came."
+)
 _SIGNED_AT = re.compile(r"(?:^|,)t=([0-9]{1,12})(?:,|$)")
 
 
@@ -78,6 +81,9 @@ def read_notification(body: bytes, signature: str | None, secret: str, now_us: i
     Raises NotificationRefused if Stripe did not sign it with this secret within five minutes of now.
     """
     try:
+        # The SDK fails on other text with a TypeError.
+        if not (signature or "").isascii():
+            raise NotificationRefused(UNSIGNED)
         stripe.WebhookSignature.verify_header(body, signature, secret, tolerance=None)
         signed_at = _SIGNED_AT.search(signature or "")
         if signed_at is None or abs(int(signed_at[1]) * SECOND_US - now_us) > SIGNATURE_AGE_MAX_US:
@@ -85,10 +91,7 @@ def read_notification(body: bytes, signature: str | None, secret: str, now_us: i
         is_report = msgspec.json.decode(body, type=_Kind).type in REPORT_TYPES
         return _notification(msgspec.json.decode(body, type=_Thin)) if is_report else None
     except stripe.SignatureVerificationError as error:
-        raise NotificationRefused(
-            "the webhook's signature is missing or wrong; check BILLING_STRIPE_WEBHOOK_SECRET, "
-            "and pass the body as it came."
-        ) from error
+        raise NotificationRefused(UNSIGNED) from error
     except ValueError as error:
         raise NotificationRefused("the webhook's body is not what Stripe sends.") from error
 

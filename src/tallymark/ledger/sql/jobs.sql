@@ -1,0 +1,1 @@
+select * from job order by due_at_us, name

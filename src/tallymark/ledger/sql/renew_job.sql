@@ -1,0 +1,1 @@
+update job set lease_until_us = :until_us where name = :name and attempt = :attempt and owner <> ''

@@ -1,0 +1,1 @@
+"""The service as others see it: health, readiness, metrics, and the webhook of Stripe. Needs tallymark[web]."""

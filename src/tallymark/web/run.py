@@ -1,0 +1,135 @@
+"""Serve: the HTTP server in the main thread, the scheduler in one beside it, and one word that stops both."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import uvicorn
+
+from ..clock import SystemClock
+from ..config import Config, require_langfuse, require_stripe
+from ..errors import ConfigError
+from ..flows.service import Scheduler, jobs_for
+from .app import make_app
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Requests that are being answered when the service is told to stop.
+GRACE_SECONDS = 5
+
+
+def serve(config: Config, host: str, port: int, announce: Callable[[str], None]) -> None:
+    """Run the service until SIGTERM or SIGINT; `announce` is told its address. A second signal ends it at once.
+
+    Raises ConfigError for a missing setting or an address that cannot be used, and LedgerError; nothing was begun then.
+    """
+    require_keys(config)
+    require_token(config, host)
+    stop = threading.Event()
+    scheduler = Scheduler(config.ledger_url, jobs_for(config), SystemClock(), stop)
+    with _listening(host, port) as listener:
+        scheduler.plan()
+        server = _server(config)
+        _stop_on_signals(server, stop)
+        # A second signal must not wait for it.
+        thread = threading.Thread(target=scheduler.run_forever, name="scheduler", daemon=True)
+        thread.start()
+        announce(_address(listener))
+        try:
+            server.run([listener])
+        finally:
+            stop.set()
+            thread.join()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which leaves signals to us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def _server(config: Config) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            make_app(config, SystemClock()),
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+    )
+
+
+def _stop_on_signals(server: _Server, stop: threading.Event) -> None:
+    """Let the first signal stop both at their next safe point; the second one does what it does to any process."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        stop.set()
+        server.should_exit = True
+
+    for each in SIGNALS:
+        signal.signal(each, handle)
+
+
+def require_keys(config: Config) -> None:
+    """Raise ConfigError that names every key that is missing."""
+    missing = []
+    for require in (require_langfuse, require_stripe):
+        try:
+            require(config)
+        except ConfigError as error:
+            missing.append(str(error))
+    if missing:
+        raise ConfigError("; ".join(missing))
+
+
+def require_token(config: Config, host: str) -> None:
+    """Raise ConfigError if others than this machine could ask without a token."""
+    if config.api_token is None and not _is_loopback(host):
+        raise ConfigError(
+            f"--host {host!r:.60} lets other machines ask; set BILLING_API_TOKEN, which they must then show, or "
+            "serve on 127.0.0.1 only."
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens. Raises ConfigError if it cannot."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((host, port), family=family)
+    except (OSError, ValueError) as error:
+        # A ValueError says that the text cannot even be a name.
+        why = getattr(error, "strerror", None) or "that is no name of a host"
+        raise ConfigError(
+            f"tallymark cannot listen on {host!r:.60}, port {port} ({why}); choose others by --host and --port."
+        ) from error
+    with contextlib.closing(listener):
+        yield listener
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
