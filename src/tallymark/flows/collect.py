@@ -221,9 +221,10 @@ def _looked_up(
     source: TracesSource, traces: Sequence[Trace], known: Mapping[TraceKey, Known], scored: IdStream
 ) -> list[Trace]:
     """Add what the trace list cannot tell: a score that marks a trace, and tokens without a cost."""
-    traces = [with_score(trace, known.get(key_of(trace)), scored) for trace in traces]
-    unpriced = source.unpriced([trace for trace in traces if may_be_unpriced(trace, known.get(key_of(trace)))])
-    return [with_price(trace, known.get(key_of(trace)), unpriced) for trace in traces]
+    before = [known.get(key_of(trace)) for trace in traces]
+    found = [(with_score(trace, one, scored), one) for trace, one in zip(traces, before, strict=True)]
+    unpriced = source.unpriced([trace for trace, one in found if may_be_unpriced(trace, one)])
+    return [with_price(trace, one, unpriced) for trace, one in found]
 
 
 def with_score(trace: Trace, known: Known | None, scored: IdStream) -> Trace:
@@ -238,14 +239,16 @@ def with_score(trace: Trace, known: Known | None, scored: IdStream) -> Trace:
 
 def may_be_unpriced(trace: Trace, known: Known | None) -> bool:
     """Whether a trace without a cost may have tokens; also one that was billed, to which some may have come."""
-    billed = known is not None and known.outcome == Outcome.BILLED
     unit = trace.units[0]
-    open_question = unit.cost_usd == 0 and not unit.problem and _reason_of_the_same(trace, known) not in FOUND_OUT
-    return open_question and (billed or not trace.marked)
+    if unit.cost_usd != 0 or unit.problem or _reason_of_the_same(trace, known) in FOUND_OUT:
+        return False
+    return not trace.marked or (known is not None and known.outcome == Outcome.BILLED)
 
 
 def with_price(trace: Trace, known: Known | None, unpriced: Collection[str]) -> Trace:
     """Add whether a trace has tokens and no cost: as was asked, or as the ledger knows."""
+    if trace.units[0].cost_usd != 0:
+        return trace
     found = trace.trace_id in unpriced or _reason_of_the_same(trace, known) == Reason.UNPRICED
     return replace(trace, unpriced=True) if found else trace
 
