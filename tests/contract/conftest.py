@@ -11,6 +11,7 @@ from databases import has_table
 from tallymark.flows.progress import quiet
 from tallymark.flows.proof import verify_ledger
 from tallymark.ledger.verify import NOTHING_NOTED
+from tallymark.sandbox.langfuse import SandboxLangfuse
 
 
 @pytest.fixture
@@ -58,3 +59,9 @@ def proved(ledger_url):
     yield
     if has_table(ledger_url, "entry"):
         assert verify_ledger(ledger_url, NOTHING_NOTED, quiet).findings == []
+
+
+@pytest.fixture
+def undated(monkeypatch):
+    """A Langfuse that names no time, as behind some proxies: a clock that is ahead cannot be seen."""
+    monkeypatch.setattr(SandboxLangfuse, "_http_date", lambda _: "some time")

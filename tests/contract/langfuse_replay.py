@@ -165,6 +165,10 @@ class Continued:
         return replay.differences()
 
 
+# Of caching, and the moment of each answer.
+NOT_RECORDED = ("cache-control", "date")
+
+
 def replay_of(name: str) -> Replay | Continued:
     """The replay of a recording by its name, SERVER/CASE."""
     return Continued(name) if name.endswith("31b-dual-propagated") else Replay(name)
@@ -212,7 +216,7 @@ def _as_recorded(response: Response, recorded: dict[str, Any]) -> dict[str, Any]
         body = {IDS_ONLY: [row["id"] for row in body["data"]], "meta": body["meta"]}
     if recorded["body"] == {"name": "otel-ingestion-job"}:
         body = {"name": body["name"]}
-    headers = {name: value for name, value in response.headers.items() if name != "cache-control"}
+    headers = {name: value for name, value in response.headers.items() if name not in NOT_RECORDED}
     return {"status": response.status, "headers": headers, "body": body}
 
 

@@ -11,7 +11,6 @@ from tallymark.flows.doctor import doctor
 from tallymark.flows.sync import sync
 from tallymark.sandbox.clock import VirtualClock
 from tallymark.sandbox.faults import Fault, Faults
-from tallymark.sandbox.langfuse import SandboxLangfuse
 from tallymark.sandbox.stripe import SandboxStripe
 
 pytestmark = pytest.mark.usefixtures("proved")
@@ -30,12 +29,6 @@ def run_ahead(settings, clock):
         return sync(to or settings(), clock=VirtualClock(clock.now_us() + int(seconds * SECOND_US)), **request)
 
     return once
-
-
-@pytest.fixture
-def undated(monkeypatch):
-    """A Langfuse that names no time, as behind some proxies: a clock that is ahead cannot be seen."""
-    monkeypatch.setattr(SandboxLangfuse, "_http_date", lambda _: "some time")
 
 
 # ---- the clock

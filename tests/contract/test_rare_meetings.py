@@ -16,6 +16,7 @@ TWO_TRACES = {("cus_1", "credits"): 2 * CREDITS_OF_A_TRACE}
 DAY_SECONDS = 86_400
 
 
+@pytest.mark.usefixtures("undated")
 @pytest.mark.parametrize("ahead_hours", [2, 26, 20 * 24])
 def test_reports_are_found_after_a_clock_that_was_ahead(put, stripe, settings, clock, look, ahead_hours):
     """The last poll was made in the future: the next one still asks from the newest report on that Stripe has shown."""

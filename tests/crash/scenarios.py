@@ -38,7 +38,7 @@ def nothing(_world):
 
 @dataclass(frozen=True)
 class Scenario:
-    """A command that takes some steps: killed on each side of each, of `often` the second and the last time too."""
+    """A command that takes some steps: killed on each side of each, of `often` at the last time too."""
 
     name: str
     steps: tuple[Step, ...]

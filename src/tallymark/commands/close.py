@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ..errors import ConfigError
 from .common import Moment, begin, common
 
 
@@ -28,7 +29,7 @@ def close(
 ) -> None:
     """Check that everything of a period is billed, before Stripe makes its invoices final; say what to run next."""
     if (period is None) == (from_us is None or to_us is None) or (period is not None and (from_us or to_us)):
-        raise click.UsageError("name --period 2026-11, or both --from and --to.")
+        raise ConfigError("name --period 2026-11, or both --from and --to.")
     config = begin(config_file, verbose, quiet)
     from ..api import close_period as ask
     from ..console import print_json
