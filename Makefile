@@ -13,7 +13,7 @@ stories: .setup  ## two more stories: answers that never come; corrections, reje
 	.venv/bin/tallymark demo --story corrections
 
 test: .setup .sdks  ## run all tests, on all cores
-	.venv/bin/python -m pytest -n auto --dist loadfile
+	.venv/bin/python -m pytest -n auto --dist worksteal
 
 four-processes: .setup  ## four processes on one PostgreSQL ledger, one killed every second, for a minute
 	FOUR_PROCESSES_SECONDS=60 .venv/bin/python -m pytest tests/crash/test_four_processes.py
