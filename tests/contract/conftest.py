@@ -12,6 +12,7 @@ from tallymark.flows.progress import quiet
 from tallymark.flows.proof import verify_ledger
 from tallymark.ledger.verify import NOTHING_NOTED
 from tallymark.sandbox.langfuse import SandboxLangfuse
+from tallymark.sandbox.stripe import SandboxStripe
 
 
 @pytest.fixture
@@ -65,3 +66,11 @@ def proved(ledger_url):
 def undated(monkeypatch):
     """A Langfuse that names no time, as behind some proxies: a clock that is ahead cannot be seen."""
     monkeypatch.setattr(SandboxLangfuse, "_http_date", lambda _: "some time")
+
+
+@pytest.fixture
+def strict(clock):
+    """An account that knows no customer, and says so only after it has answered 200."""
+    stripe = SandboxStripe(clock=clock, any_customer=False)
+    stripe.add_meter("credits")
+    return stripe

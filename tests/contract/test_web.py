@@ -17,7 +17,6 @@ from tallymark.errors import ConfigError, LedgerLocked
 from tallymark.flows.service import Every, Job, Scheduler, jobs_for
 from tallymark.ledger.jobs import Done
 from tallymark.sandbox.faults import Fault, Faults
-from tallymark.sandbox.stripe import SandboxStripe
 from tallymark.web.app import BODY_BYTES_MAX, make_app
 from tallymark.web.run import require_token, serve
 
@@ -192,14 +191,6 @@ def test_an_address_that_cannot_be_listened_on_is_a_sentence(settings, host):
 
 
 # ---- the webhook
-
-
-@pytest.fixture
-def strict(clock):
-    """An account that knows no customer, and says so only after it has answered 200."""
-    account = SandboxStripe(clock=clock, any_customer=False)
-    account.add_meter("credits")
-    return account
 
 
 @pytest.fixture

@@ -9,19 +9,10 @@ from builders import CREDITS_OF_A_TRACE
 from tallymark.errors import ConfigError, NotificationRefused
 from tallymark.flows.reports import receive_report
 from tallymark.sandbox.faults import Fault, Faults
-from tallymark.sandbox.stripe import SandboxStripe
 
 SECRET = "whsec_planted"
 ONE_TRACE = {("cus_1", "credits"): CREDITS_OF_A_TRACE}
 FETCHES = "GET /v2/core/events/{id}"
-
-
-@pytest.fixture
-def strict(clock):
-    """An account that knows no customer, and says so only after it has answered 200."""
-    stripe = SandboxStripe(clock=clock, any_customer=False)
-    stripe.add_meter("credits")
-    return stripe
 
 
 @pytest.fixture

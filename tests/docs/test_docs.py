@@ -318,19 +318,24 @@ def test_the_rate_card_page_has_cards():
     assert sum(name == "rate-card.toml" for _, name, _ in TOML) >= 2
 
 
+def printed_by(block, environment):
+    """What a block of Python prints, run as it stands."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", block],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
 def test_the_python_of_the_readme_runs(environment):
     """The examples run as they stand, in an environment that names servers and a ledger; one prints what was billed."""
     said = ""
     for block in blocks(ROOT / "README.md", "python"):
-        ran = subprocess.run(
-            [sys.executable, "-W", "error", "-c", block],
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert ran.returncode == 0, ran.stderr
-        said += ran.stdout
+        said += printed_by(block, environment)
     assert "cus_001" in said
 
 
@@ -340,18 +345,11 @@ def test_the_example_for_applications_runs(environment):
     # The story may have begun in the month before this one.
     block = block.replace('usage_summary("cus_001"', 'usage_summary("cus_001", from_us=0')
     block = block.replace('usage_events("cus_001"', 'usage_events("cus_001", from_us=0')
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", "-c", block],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert ran.returncode == 0, ran.stderr
+    said = printed_by(block, environment)
     (billed,) = [row for row in tallymark.usage(load(None, environment)) if row["key"] == "cus_001"]
-    assert ran.stdout.startswith(f"{billed['credits']} credits in {billed['traces']} runs since 1970-01-01")
+    assert said.startswith(f"{billed['credits']} credits in {billed['traces']} runs since 1970-01-01")
     events = client.usage_events("cus_001", from_us=0, limit=3, config=load(None, environment))
-    assert [line.split(" ")[0] for line in ran.stdout.splitlines()[-3:]] == [event.time for event in events]
+    assert [line.split(" ")[0] for line in said.splitlines()[-3:]] == [event.time for event in events]
 
 
 def test_the_sandbox_example_is_a_test_that_passes(tmp_path):

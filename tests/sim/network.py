@@ -37,16 +37,10 @@ class Network:
         self._rates[service] = rates
 
     def be_calm(self):
-        """Let nothing go wrong from now on; what went wrong until now."""
-        broken = dict(self._rates), self.repeated_pages, self.repeated_requests
-        self.be_broken((dict.fromkeys(self._rates, NO_FAULTS), 0.0, 0.0))
-        return broken
-
-    def be_broken(self, broken):
-        """Let that go wrong again which `be_calm` gave."""
-        rates, self.repeated_pages, self.repeated_requests = broken
-        for service, each in rates.items():
-            self.set_faults(service, each)
+        """Let nothing go wrong from now on."""
+        self.repeated_pages = self.repeated_requests = 0.0
+        for service in self._rates:
+            self.set_faults(service, NO_FAULTS)
 
     def wait(self, seconds):
         """Let time pass."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from ..core.batches import batched
 from ..core.clock import format_time
 from .stage import Stage
 
@@ -29,7 +30,7 @@ class Generation:
 
 def report(stage: Stage, generations: Sequence[Generation], now_us: int) -> None:
     """Report generations: by ingestion, or by OpenTelemetry to a v4 server."""
-    for batch in _batches(generations):
+    for batch in batched(generations, BATCH):
         if stage.generation == "observations":
             spans = {"resourceSpans": [{"scopeSpans": [{"spans": [_span(one) for one in batch]}]}]}
             _ask(stage, "POST", "/api/public/otel/v1/traces", spans)
@@ -40,13 +41,8 @@ def report(stage: Stage, generations: Sequence[Generation], now_us: int) -> None
 
 def delete(stage: Stage, trace_ids: Sequence[str]) -> None:
     """Delete traces."""
-    for batch in _batches(trace_ids):
+    for batch in batched(trace_ids, BATCH):
         _ask(stage, "DELETE", "/api/public/traces", {"traceIds": batch})
-
-
-def _batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for at in range(0, len(items), BATCH):
-        yield items[at : at + BATCH]
 
 
 def _event(one: Generation, now_us: int) -> dict[str, Any]:

@@ -99,8 +99,6 @@ def decision_of(row: Any) -> dict[str, Any]:
 
 
 def _meter_event(ledger: Ledger, entry: Any) -> dict[str, Any]:
-    attempts = ledger.query("attempts_of", meter_event_id=entry["meter_event_id"])
-    decisions = ledger.query("decisions_of", subject=entry["meter_event_id"])
     return {
         "identifier": entry["meter_event_id"],
         "sent_as": sent_identifier(entry["meter_event_id"], entry["reissue"]),
@@ -112,9 +110,19 @@ def _meter_event(ledger: Ledger, entry: Any) -> dict[str, Any]:
         "bucket_credits": format_micros(entry["entries_micros"]),
         "carry_before": format_micros(entry["carry_before_micros"]),
         "carry_after": format_micros(entry["carry_after_micros"]),
-        "attempts": [_attempt(attempt) for attempt in attempts],
-        "decisions": [decision_of(row) for row in decisions],
+        "attempts": attempts_of(ledger, entry["meter_event_id"]),
+        "decisions": decisions_of(ledger, entry["meter_event_id"]),
     }
+
+
+def decisions_of(ledger: Ledger, subject: str) -> list[dict[str, Any]]:
+    """What was decided about a trace or a meter event, in order."""
+    return [decision_of(row) for row in ledger.query("decisions_of", subject=subject)]
+
+
+def attempts_of(ledger: Ledger, meter_event_id: str) -> list[dict[str, Any]]:
+    """Each request that was made for a meter event, in order."""
+    return [_attempt(row) for row in ledger.query("attempts_of", meter_event_id=meter_event_id)]
 
 
 def _attempt(attempt: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ..core.clock import format_time
 from ..core.credits import format_micros
 from ..ledger import Ledger
 from ..ledger.held import meter_event_choices
-from .explain import decision_of, explain_one
+from .explain import attempts_of, decision_of, decisions_of, explain_one
 from .subjects import Subject, find
 
 REMEDIES = {
@@ -151,10 +151,6 @@ def _carry(row: Any) -> dict[str, Any]:
     }
 
 
-def _decisions_of(ledger: Ledger, subject: str) -> list[dict[str, Any]]:
-    return [decision_of(row) for row in ledger.query("decisions_of", subject=subject)]
-
-
 def _shown_meter_event(ledger: Ledger, meter_event_id: str, now_us: int) -> dict[str, Any]:
     event = next(iter(ledger.query("meter_event", meter_event_id=meter_event_id)))
     covered = ledger.query("covered_traces", meter_event_id=meter_event_id, limit=SHOWN_TRACES)
@@ -166,8 +162,8 @@ def _shown_meter_event(ledger: Ledger, meter_event_id: str, now_us: int) -> dict
         "carry_before": format_micros(event["carry_before_micros"]),
         "carry_after": format_micros(event["carry_after_micros"]),
         "traces": [_share(row) for row in covered],
-        "attempts": [_attempt(row) for row in ledger.query("attempts_of", meter_event_id=meter_event_id)],
-        "decisions": _decisions_of(ledger, meter_event_id),
+        "attempts": attempts_of(ledger, meter_event_id),
+        "decisions": decisions_of(ledger, meter_event_id),
         "choices": _choices(meter_event_id, meter_event_choices(ledger, event, now_us), DOES),
     }
 
@@ -178,14 +174,6 @@ def _share(row: Any) -> dict[str, Any]:
         "project_id": row["project_id"],
         "time": format_time(row["timestamp_us"]),
         "credits": format_micros(row["amount_micros"]),
-    }
-
-
-def _attempt(row: Any) -> dict[str, Any]:
-    return {
-        "sent_at": format_time(row["sent_at_us"]),
-        "outcome": row["outcome"] or "no answer stored",
-        "answer": row["answer"],
     }
 
 
@@ -203,7 +191,7 @@ def _shown_trace(ledger: Ledger, subject: Subject, now_us: int) -> dict[str, Any
         "credits": format_micros(subject.amount_micros),
         "trace": explain_one(ledger, row),
         "meter_events": [_shown_meter_event(ledger, one, now_us) for one in waiting],
-        "decisions": _decisions_of(ledger, "/".join(subject.key)),
+        "decisions": decisions_of(ledger, "/".join(subject.key)),
         "choices": _choices(subject.identity, OF_TRACE.get(subject.reason, ()), does),
     }
 

@@ -12,6 +12,7 @@ import msgspec
 from .. import machine
 from ..clock import SystemClock
 from ..config import Config, require_stripe
+from ..core.batches import batched
 from ..core.choices import DELETED, OF_TRACE, Choice
 from ..core.clock import Clock
 from ..core.credits import format_micros
@@ -239,13 +240,13 @@ def _place(desk: _Desk, choice: Choice, customer_id: str | None) -> Place:
 
 def _traces(desk: _Desk, plan: Plan, word: Word) -> Iterator[tuple[Subject, int]]:
     held = [one for one in plan.subjects if one.kind == "trace" and one.reason != DELETED]
-    for batch in _batches(held):
+    for batch in batched(held, BATCH):
         yield from zip(batch, rule_traces(desk.ledger, desk.run, word, [_key(one) for one in batch]), strict=True)
 
 
 def _deleted(desk: _Desk, plan: Plan, word: Word) -> Iterator[tuple[Subject, int]]:
     gone = [one for one in plan.subjects if one.reason == DELETED]
-    for batch in _batches(gone):
+    for batch in batched(gone, BATCH):
         keys = [_key(one) for one in batch]
         yield from zip(batch, decide_deleted(desk.ledger, desk.run, word, keys, desk.config.meter_bucket), strict=True)
 
@@ -257,7 +258,7 @@ def _meter_events(desk: _Desk, plan: Plan, word: Word) -> Iterator[tuple[Subject
             item = plan.items[one.identity]
             yield one, bill_by_invoice_item(desk.ledger, desk.stripe, desk.run, word, one.identity, item)
         return
-    for batch in _batches(waiting):
+    for batch in batched(waiting, BATCH):
         ids = [one.identity for one in batch]
         yield from zip(batch, decide_meter_events(desk.ledger, desk.run, word, ids), strict=True)
 
@@ -265,11 +266,6 @@ def _meter_events(desk: _Desk, plan: Plan, word: Word) -> Iterator[tuple[Subject
 def _key(subject: Subject) -> tuple[str, str]:
     assert subject.key is not None
     return subject.key
-
-
-def _batches(subjects: Sequence[Subject]) -> Iterator[Sequence[Subject]]:
-    for at in range(0, len(subjects), BATCH):
-        yield subjects[at : at + BATCH]
 
 
 def _answer(plan: Plan, made: Sequence[tuple[Subject, int]]) -> dict[str, Any]:
