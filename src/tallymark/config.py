@@ -93,6 +93,9 @@ class Config:
     default_ai_ownership: str
     customers: CustomerPolicy
     api_token: str | None = field(repr=False)
+    api_read_token: str | None = field(repr=False)
+    api_requests_per_minute: int
+    secure_cookies: bool
     lines: tuple[Line, ...] = field(default=(), repr=False, compare=False)
 
     @property

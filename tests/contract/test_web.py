@@ -18,7 +18,7 @@ from tallymark.flows.service import Every, Job, Scheduler, jobs_for
 from tallymark.ledger.jobs import Done
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.web.app import BODY_BYTES_MAX, make_app
-from tallymark.web.run import require_token, serve
+from tallymark.web.run import require_tokens, serve
 
 ROOT = Path(__file__).parents[2]
 SECRET, TOKEN = "whsec_planted", "planted-token"
@@ -35,7 +35,7 @@ def ask(settings, clock, ledger):
         app = apps.setdefault(key, make_app(settings(**changes), clock))
 
         async def go():
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
                 return await client.request(method, path, headers=headers or {}, content=body)
 
         return asyncio.run(go())
@@ -173,14 +173,14 @@ def test_metrics_ask_for_the_token_if_there_is_one(ask):
 def test_other_machines_are_not_served_without_a_token(settings, host):
     """The setting is named."""
     with pytest.raises(ConfigError, match="BILLING_API_TOKEN"):
-        require_token(settings(), host)
-    require_token(settings(BILLING_API_TOKEN=TOKEN), host)
+        require_tokens(settings(), host)
+    require_tokens(settings(BILLING_API_TOKEN=TOKEN), host)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
 def test_this_machine_is_served_without_a_token(settings, host):
     """Loopback, by whatever name."""
-    require_token(settings(), host)
+    require_tokens(settings(), host)
 
 
 @pytest.mark.parametrize("host", ["x" * 64, "a..b", "\0", "☃", "", " ", "256.0.0.1", "[::1]", "203.0.113.1"])
@@ -300,7 +300,7 @@ def test_a_webhook_that_cannot_be_stored_comes_again(report, deliver, ask, stric
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", WEBHOOK, 405), ("POST", "/metrics", 405), ("GET", "/", 404), ("GET", "/../etc/passwd", 404)],
+    [("GET", WEBHOOK, 405), ("POST", "/metrics", 405), ("GET", "/nothing", 404), ("GET", "/../etc/passwd", 404)],
 )
 def test_nothing_else_is_served(ask, method, path, status):
     """No other method, no other path."""

@@ -1,109 +1,108 @@
-"""The routes. What may wait, for the ledger or for Stripe, is a plain function in a thread."""
+"""The application: which routes there are, for whom, and what every answer carries."""
 
 from __future__ import annotations
 
-import hmac
-import logging
+import hashlib
+import secrets
+from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from litestar import Litestar, Request, Router
+from litestar.config.csrf import CSRFConfig
+from litestar.datastructures import CacheControlHeader, MutableScopeHeaders, State
+from litestar.di import Provide
+from litestar.middleware.rate_limit import RateLimitConfig
+from litestar.static_files import create_static_files_router
+from litestar.types import Message, Scope
 
 from ..config import Config
 from ..core.clock import Clock
-from ..errors import LedgerError, NotificationRefused, TallymarkError
-from ..flows.figures import figures, why_not_ready
-from ..flows.reports import receive_report
+from ..flows.figures import figures
+from . import api, pages, problems
+from .access import Access, Caller, api_guard, page_guard
+from .documents import openapi_config
 from .metrics import Metrics
+from .operations import OPERATIONS
+from .service import Service
+from .templating import STATIC, charts_folder, template_config
 
-log = logging.getLogger("tallymark")
 # A notification of Stripe is some hundred bytes; its largest webhooks, whole invoices, are below this.
 BODY_BYTES_MAX = 256 * 1024
+STATIC_SECONDS = 3600
+CSRF_COOKIE = "tallymark_csrf"
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
 
 
-def make_app(config: Config, clock: Clock) -> Starlette:
-    """The application: /healthz, /readyz, /metrics and /webhooks/stripe."""
-    service = _Service(config, clock)
-    return Starlette(
-        routes=[
-            Route("/healthz", service.healthz),
-            Route("/readyz", service.readyz),
-            Route("/metrics", service.metrics),
-            Route("/webhooks/stripe", service.stripe_webhook, methods=["POST"]),
-        ]
+def make_app(config: Config, clock: Clock) -> Litestar:
+    """The application: health, metrics, Stripe's webhook, the JSON API under /api/v1, and the dashboard."""
+    service = Service(config, clock, Access(config), Metrics(lambda: figures(config.ledger_url), clock))
+    return Litestar(
+        route_handlers=[*OPERATIONS, _api(config), *pages.ENTRANCE, _dashboard(), *_static()],
+        state=State({"access": service.access}),
+        dependencies={
+            "service": Provide(lambda: service, sync_to_thread=False),
+            "caller": Provide(_caller, sync_to_thread=False),
+        },
+        openapi_config=openapi_config(),
+        template_config=template_config(clock),
+        csrf_config=_csrf(config),
+        exception_handlers=problems.HANDLERS,
+        before_send=[_add_headers],
+        request_max_body_size=BODY_BYTES_MAX,
+        logging_config=None,
     )
 
 
-class _Service:
-    def __init__(self, config: Config, clock: Clock) -> None:
-        self._config = config
-        self._clock = clock
-        self._metrics = Metrics(lambda: figures(config.ledger_url), clock)
-
-    async def healthz(self, request: Request) -> Response:
-        """Whether the process lives and answers."""
-        return _say("ok")
-
-    def readyz(self, request: Request) -> Response:
-        """Whether usage is being billed; 503 with a sentence if not."""
-        problem = why_not_ready(self._config, self._clock.now_us())
-        return _say(problem, 503) if problem else _say("ready")
-
-    def metrics(self, request: Request) -> Response:
-        """The figures, for who shows the token, if there is one."""
-        token = self._config.api_token
-        if token is not None and not _shows(request, token):
-            return PlainTextResponse(
-                "show BILLING_API_TOKEN as a bearer token.\n", 401, headers={"WWW-Authenticate": "Bearer"}
-            )
-        try:
-            return Response(self._metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-        except LedgerError as error:
-            return _say(f"the ledger cannot be used ({type(error).__name__}); `tallymark doctor` says why.", 503)
-
-    async def stripe_webhook(self, request: Request) -> Response:
-        """Take a webhook: 200 if it is Stripe's, 4xx if it is not, 503 if Stripe is to send it again."""
-        body = await _body_of(request)
-        if body is None:
-            return self._refused("larger than a webhook of Stripe is", 413)
-        return await run_in_threadpool(self._receive, body, request.headers.get("stripe-signature"))
-
-    def _receive(self, body: bytes, signature: str | None) -> Response:
-        try:
-            is_report = receive_report(self._config, body, signature, self._clock)
-        except NotificationRefused as error:
-            return self._refused(str(error), 400)
-        except TallymarkError as error:
-            self._metrics.count_webhook("failed")
-            log.error("a webhook could not be taken; Stripe sends it again: %s", error)
-            return _say("not taken; send it again.", 503)
-        self._metrics.count_webhook("taken" if is_report else "ignored")
-        return _say("taken" if is_report else "ignored")
-
-    def _refused(self, why: str, status: int) -> Response:
-        """Say to the log why, and to the sender, who is not Stripe, nothing."""
-        self._metrics.count_webhook("refused")
-        log.warning("a webhook was refused: %s", why)
-        return _say("refused", status)
+def _api(config: Config) -> Router:
+    limit = RateLimitConfig(("minute", config.api_requests_per_minute), store="api_requests")
+    return Router(
+        "/api/v1",
+        route_handlers=api.HANDLERS,
+        guards=[api_guard],
+        middleware=[limit.middleware],
+        opt={"exclude_from_csrf": True},
+    )
 
 
-async def _body_of(request: Request) -> bytes | None:
-    """The body as it came, on which Stripe's signature is; None if it is too large, which is not read to its end."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > BODY_BYTES_MAX:
-            return None
-    return bytes(body)
+def _dashboard() -> Router:
+    return Router("/", route_handlers=pages.HANDLERS, guards=[page_guard], include_in_schema=False)
 
 
-def _shows(request: Request, token: str) -> bool:
-    shown = request.headers.get("authorization", "").encode("latin-1")
-    return hmac.compare_digest(shown, f"Bearer {token}".encode())
+def _static() -> list[Router]:
+    kept = CacheControlHeader(max_age=STATIC_SECONDS)
+    return [
+        create_static_files_router("/static/own", [STATIC], name="own", cache_control=kept),
+        create_static_files_router("/static/charts", [charts_folder()], name="charts", cache_control=kept),
+    ]
 
 
-def _say(text: str, status: int = 200) -> Response:
-    return PlainTextResponse(f"{text}\n", status)
+def _csrf(config: Config) -> CSRFConfig:
+    """A form is taken from a page of ours only. Two processes with one token know each other's pages."""
+    key = f"tallymark forms {config.api_token}" if config.api_token else secrets.token_hex()
+    return CSRFConfig(
+        hashlib.sha256(key.encode()).hexdigest(),
+        cookie_name=CSRF_COOKIE,
+        cookie_secure=config.secure_cookies,
+        cookie_httponly=True,
+        cookie_samesite="strict",
+        exclude=["^/webhooks/", "^/api/"],
+    )
+
+
+def _caller(request: Request[Any, Any, Any]) -> Caller:
+    caller = request.scope["user"]
+    assert isinstance(caller, Caller)
+    return caller
+
+
+async def _add_headers(message: Message, _scope: Scope) -> None:
+    if message["type"] == "http.response.start":
+        headers = MutableScopeHeaders.from_message(message)
+        for name, value in HEADERS.items():
+            headers[name] = value

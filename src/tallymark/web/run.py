@@ -29,7 +29,7 @@ def serve(config: Config, host: str, port: int, announce: Callable[[str], None])
     Raises ConfigError for a missing setting or an address that cannot be used, and LedgerError; nothing was begun then.
     """
     require_keys(config)
-    require_token(config, host)
+    require_tokens(config, host)
     stop = threading.Event()
     scheduler = Scheduler(config.ledger_url, jobs_for(config), SystemClock(), stop)
     with _listening(host, port) as listener:
@@ -98,8 +98,10 @@ def require_keys(config: Config) -> None:
         raise ConfigError("; ".join(missing))
 
 
-def require_token(config: Config, host: str) -> None:
-    """Raise ConfigError if others than this machine could ask without a token."""
+def require_tokens(config: Config, host: str) -> None:
+    """Raise ConfigError if others than this machine could ask without a token, or a reader would be an operator."""
+    if config.api_token is not None and config.api_token == config.api_read_token:
+        raise ConfigError("BILLING_API_READ_TOKEN is the operators' token; set another one, or none.")
     if config.api_token is None and not _is_loopback(host):
         raise ConfigError(
             f"--host {host!r:.60} lets other machines ask; set BILLING_API_TOKEN, which they must then show, or "

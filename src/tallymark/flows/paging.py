@@ -1,0 +1,36 @@
+"""Lists in pages: where the next page begins is said in a cursor, which is opaque to who asks."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from ..errors import ConfigError
+
+T = TypeVar("T")
+ROWS_DEFAULT, ROWS_MAX = 100, 1000
+
+
+class Listing(msgspec.Struct, Generic[T]):
+    """A page of a list. `next` is the cursor of the next page; null on the last one."""
+
+    items: list[T]
+    next: str | None
+
+
+def write_cursor(*place: str | int) -> str:
+    """A cursor for the place after a row: the values by which the list is ordered."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
+
+
+def read_cursor(cursor: str, *kinds: type) -> tuple[Any, ...]:
+    """The values of a cursor. Raises ConfigError for one that `write_cursor` did not make of such kinds."""
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        place = msgspec.json.decode(base64.b64decode(padded, b"-_", validate=True))
+        return msgspec.convert(place, tuple[kinds])  # type: ignore[valid-type]
+    except (binascii.Error, UnicodeError, msgspec.DecodeError) as error:
+        raise ConfigError("that is no cursor of this list; begin without one.") from error

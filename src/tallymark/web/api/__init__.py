@@ -1,0 +1,9 @@
+"""The JSON API: one module for each resource; each handler asks one flow and answers with its structs."""
+
+from __future__ import annotations
+
+from . import status
+
+HANDLERS = [
+    *status.HANDLERS,
+]

@@ -1,0 +1,11 @@
+"""The dashboard: one module for each group of pages; each handler asks flows and fills a template."""
+
+from __future__ import annotations
+
+from . import login, overview
+
+# What is open to who has not signed in.
+ENTRANCE = [*login.HANDLERS]
+HANDLERS = [
+    *overview.HANDLERS,
+]
