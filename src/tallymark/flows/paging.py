@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -24,6 +25,16 @@ class Listing(msgspec.Struct, Generic[T]):
 def write_cursor(*place: str | int) -> str:
     """A cursor for the place after a row: the values by which the list is ordered."""
     return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
+
+
+def all_pages(page: Callable[[str | None], Listing[T]]) -> Iterator[T]:
+    """Every item of a list, page by page; `page` reads the one of a cursor."""
+    cursor = None
+    while True:
+        found = page(cursor)
+        yield from found.items
+        if (cursor := found.next) is None:
+            return
 
 
 def read_cursor(cursor: str, *kinds: type) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from ..core.decisions import Outcome
 from ..core.types import HELD, SKIPPED
 from ..errors import ConfigError
 from ..ledger import Ledger
-from .paging import ROWS_MAX, Listing, read_cursor, write_cursor
+from .paging import ROWS_MAX, Listing, all_pages, read_cursor, write_cursor
 from .ranges import check_range
 
 # What a search may be meant as, in the order in which it is tried; the last reads the whole table.
@@ -89,12 +89,7 @@ def traces(ledger: Ledger, wanted: Wanted, limit: int, cursor: str | None = None
 
 def all_traces(ledger: Ledger, wanted: Wanted) -> Iterator[TraceLine]:
     """All of them, page by page."""
-    cursor = None
-    while True:
-        found = traces(ledger, wanted, ROWS_MAX, cursor)
-        yield from found.items
-        if (cursor := found.next) is None:
-            return
+    return all_pages(lambda cursor: traces(ledger, wanted, ROWS_MAX, cursor))
 
 
 def _ways(wanted: Wanted) -> list[str]:
