@@ -14,6 +14,7 @@ import uvicorn
 
 from ..clock import SystemClock
 from ..config import Config, require_langfuse, require_stripe
+from ..core.clock import Clock
 from ..errors import ConfigError
 from ..flows.service import Scheduler, jobs_for
 from .app import make_app
@@ -23,18 +24,18 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 GRACE_SECONDS = 5
 
 
-def serve(config: Config, host: str, port: int, announce: Callable[[str], None]) -> None:
+def serve(config: Config, host: str, port: int, announce: Callable[[str], None], clock: Clock | None = None) -> None:
     """Run the service until SIGTERM or SIGINT; `announce` is told its address. A second signal ends it at once.
 
     Raises ConfigError for a missing setting or an address that cannot be used, and LedgerError; nothing was begun then.
     """
     require_keys(config)
     require_tokens(config, host)
-    stop = threading.Event()
-    scheduler = Scheduler(config.ledger_url, jobs_for(config), SystemClock(), stop)
+    stop, clock = threading.Event(), clock or SystemClock()
+    scheduler = Scheduler(config.ledger_url, jobs_for(config), clock, stop)
     with _listening(host, port) as listener:
         scheduler.plan()
-        server = _server(config)
+        server = _server(config, clock)
         _stop_on_signals(server, stop)
         # A second signal must not wait for it.
         thread = threading.Thread(target=scheduler.run_forever, name="scheduler", daemon=True)
@@ -56,10 +57,10 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(config: Config) -> _Server:
+def _server(config: Config, clock: Clock) -> _Server:
     return _Server(
         uvicorn.Config(
-            make_app(config, SystemClock()),
+            make_app(config, clock),
             loop="asyncio",
             http="h11",
             ws="none",
