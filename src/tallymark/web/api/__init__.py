@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from . import status
+from . import status, traces
 
 HANDLERS = [
     *status.HANDLERS,
+    *traces.HANDLERS,
 ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import delete, get, post
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import QueryParameter
 
+from ...flows.paging import ROWS_MAX
 from ..problems import PROBLEM_TYPE, Problem
 
 MEANINGS = {
@@ -30,3 +32,9 @@ RESPONSES: Any = {
 reads = partial(get, sync_to_thread=True, responses=RESPONSES)
 writes = partial(post, sync_to_thread=True, responses=RESPONSES, status_code=200)
 deletes = partial(delete, sync_to_thread=True, responses=RESPONSES, status_code=200)
+
+# Parameters of lists.
+Rows = Annotated[int, QueryParameter(ge=1, le=ROWS_MAX, description="At most this many.")]
+Cursor = Annotated[str | None, QueryParameter(description="`next` of the page before; none for the first page.")]
+From = Annotated[str | None, QueryParameter(name="from", description="From this time on, or from a day in UTC.")]
+To = Annotated[str | None, QueryParameter(name="to", description="Before this time, or before a day in UTC.")]
