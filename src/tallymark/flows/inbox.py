@@ -27,7 +27,7 @@ OF_METER_EVENT = {
 
 
 class HeldTrace(msgspec.Struct):
-    """A trace that waits: held before it was billed, or billed and gone in Langfuse. `identity` names it in decisions."""
+    """A trace that waits: held before it was billed, or billed and gone since. `identity` names it in decisions."""
 
     identity: str
     trace_id: str
@@ -102,9 +102,7 @@ def decisions(
     """A page of what was decided, the newest first; of those numbered from `first` to `last`. Raises ConfigError."""
     if cursor is not None:
         last = min(last, read_cursor(cursor, int)[0] - 1)
-    rows = list(
-        ledger.query("decisions_between", first=_within(first), last=_within(last), limit=limit + 1)
-    )
+    rows = list(ledger.query("decisions_between", first=_within(first), last=_within(last), limit=limit + 1))
     return _listing(rows, limit, decision_of, lambda row: (row["decision_id"],))
 
 
@@ -116,7 +114,12 @@ def choices_for(reason: str) -> tuple[Choice, ...]:
 def plan(config: Config, said: Said, clock: Clock) -> Plan:
     """What a word would decide, with the money; nothing is decided. Raises as `release` does."""
     seen: list[Plan] = []
-    _say(config, said, clock, lambda found: bool(seen.append(found)))
+
+    def refuse(found: Plan) -> bool:
+        seen.append(found)
+        return False
+
+    _say(config, said, clock, refuse)
     return seen[0]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from . import status, traces
+from . import decisions, held, status, traces
 
 HANDLERS = [
     *status.HANDLERS,
     *traces.HANDLERS,
+    *held.HANDLERS,
+    *decisions.HANDLERS,
 ]

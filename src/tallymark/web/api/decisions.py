@@ -75,9 +75,7 @@ def rules_of(service: TheService) -> list[CustomerRule]:
 def post_customer_rule(service: TheService, caller: TheCaller, data: JSONBody[NewCustomerRule]) -> RuleDecided:
     """Bill a customer for all traces of a user, organization or session: those that are held, and those that come."""
     rules = [(data.kind, data.value)]
-    answer = add_customer_rules(
-        service.config, rules, data.customer, why=data.why, by=caller.name, clock=service.clock
-    )
+    answer = add_customer_rules(service.config, rules, data.customer, why=data.why, by=caller.name, clock=service.clock)
     return msgspec.convert(answer["decisions"][0], RuleDecided)
 
 
