@@ -44,6 +44,7 @@ class Step(StrEnum):
     SETTLE_MARKS = "settle marks"
     TAG = "tag"
     PUT_JOB = "put job"
+    PUT_REQUEST = "put request"
     BACK_UP = "back up"
     RESTORE = "restore"
     LANGFUSE_READ = "langfuse read"

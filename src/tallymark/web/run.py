@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -15,7 +16,7 @@ import uvicorn
 from ..clock import SystemClock
 from ..config import Config, require_langfuse, require_stripe
 from ..errors import ConfigError
-from ..flows.service import Scheduler, jobs_for
+from ..flows.service import Scheduler, jobs_for, run_requested
 from .app import make_app
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -31,11 +32,12 @@ def serve(config: Config, host: str, port: int, announce: Callable[[str], None])
     require_keys(config)
     require_tokens(config, host)
     stop = threading.Event()
-    scheduler = Scheduler(config.ledger_url, jobs_for(config), SystemClock(), stop)
+    requested = partial(run_requested, config)
+    scheduler = Scheduler(config.ledger_url, jobs_for(config), SystemClock(), stop, requested=requested)
     with _listening(host, port) as listener:
         scheduler.plan()
-        server = _server(config)
-        _stop_on_signals(server, stop)
+        server = _server(config, scheduler.wake)
+        _stop_on_signals(server, stop, scheduler.wake)
         # A second signal must not wait for it.
         thread = threading.Thread(target=scheduler.run_forever, name="scheduler", daemon=True)
         thread.start()
@@ -44,6 +46,7 @@ def serve(config: Config, host: str, port: int, announce: Callable[[str], None])
             server.run([listener])
         finally:
             stop.set()
+            scheduler.wake()
             thread.join()
 
 
@@ -56,10 +59,10 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(config: Config) -> _Server:
+def _server(config: Config, wake: Callable[[], None]) -> _Server:
     return _Server(
         uvicorn.Config(
-            make_app(config, SystemClock()),
+            make_app(config, SystemClock(), wake),
             loop="asyncio",
             http="h11",
             ws="none",
@@ -73,13 +76,14 @@ def _server(config: Config) -> _Server:
     )
 
 
-def _stop_on_signals(server: _Server, stop: threading.Event) -> None:
+def _stop_on_signals(server: _Server, stop: threading.Event, wake: Callable[[], None]) -> None:
     """Let the first signal stop both at their next safe point; the second one does what it does to any process."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         stop.set()
+        wake()
         server.should_exit = True
 
     for each in SIGNALS:
