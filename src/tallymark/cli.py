@@ -237,7 +237,7 @@ def completion(config_file: Path | None, verbose: bool, quiet: bool, as_json: bo
     help="Which of Langfuse's APIs the sandbox serves.",
 )
 @click.option("--workload", multiple=True, type=click.Path(exists=True, path_type=Path), help="Bill this CSV instead.")
-@click.option("--keep", is_flag=True, help="Leave the sandbox running at the end, until stopped.")
+@click.option("--keep", is_flag=True, help="At the end, serve the dashboard until stopped.")
 def demo(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, **options: Any) -> None:
     """Run the whole story on a local sandbox: no account, no key, no network."""
     from .demo import run

@@ -2,13 +2,16 @@
 
 import csv
 import json
+import re
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from worlds import environment, tallymark
+from worlds import Child, environment, tallymark
 
 ROOT = Path(__file__).parents[2]
 WORKLOAD = ROOT / "tests" / "data" / "workload_small.csv"
@@ -75,6 +78,43 @@ def test_the_story_of_corrections_ends_well(tmp_path, generation):
     told = [{line["cause"] for line in found["causes"]} for found in (before, after)]
     assert told[0] >= {"held", "marked_elsewhere", "late", "rejected", "carry"}
     assert told[1] >= {"held", "marked_elsewhere", "moved", "waived", "carry"}
+
+
+def test_keep_serves_the_dashboard_of_the_story_until_ctrl_c(tmp_path):
+    """Its address and a token that nobody else knows come with the report; after hours that passed in no time, too."""
+    arguments = ("demo", "--story", "doubt", "--traces", "50", "--keep", "--json")
+    child = Child(arguments, environment(tmp_path), tmp_path)
+    told = json.loads(child.process.stdout.readline())
+    dashboard = told["dashboard"]
+    asked = urllib.request.Request(
+        f"{dashboard['url']}/api/v1/status", headers={"Authorization": f"Bearer {dashboard['token']}"}
+    )
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        status = json.load(answer)
+    child.process.send_signal(signal.SIGINT)
+    ended = child.end()
+
+    assert (ended.status, ended.out, told["problems"]) == (0, "", [])
+    assert status["read_up_to"] > told["settling_sync"]["from"]
+
+
+def test_keep_says_what_the_dashboard_needs_where_it_is_not_installed(tmp_path):
+    """The sandbox is there all the same, and the lines with which another shell uses it."""
+    bare = "import sys; sys.modules['litestar'] = None; from tallymark.cli import main; main()"
+    arguments = [sys.executable, "-c", bare, "demo", "--traces", "20", "--keep"]
+    said = []
+    with subprocess.Popen(
+        arguments, env=environment(tmp_path), cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as demo:
+        while not said or "Ctrl-C" not in said[-1]:
+            said.append(demo.stdout.readline())
+            assert said[-1], said
+        demo.send_signal(signal.SIGINT)
+
+    assert demo.returncode == 0
+    assert "pip install 'tallymark[web]'" in said[-1]
+    exported = dict(re.findall(r"export (\S+)=(\S+)", "".join(said)))
+    assert exported.keys() >= {"LANGFUSE_BASE_URL", "BILLING_STRIPE_SECRET_KEY", "BILLING_LEDGER_URL"}
 
 
 def test_a_workload_costs_every_customer_what_the_oracle_says(tmp_path):

@@ -17,9 +17,12 @@ from judge import check_marks, check_money, check_order, check_traces, is_exact
 
 from child import Stop, Then
 from databases import DATABASES, fresh_ledgers, has_table
+from tallymark import config
 from tallymark.cli import cli
+from tallymark.clock import SystemClock
 from tallymark.errors import ConfigError
 from tallymark.failpoints import Side, Step
+from tallymark.flows.runs import RunWish, ask_for_run
 from worlds import open_world, tallymark, until
 
 TRACES = 220
@@ -118,6 +121,24 @@ def test_killed_where_a_job_is_noted_bills_once(world, time, side):
     os.kill(other.process_id, signal.SIGTERM)
     assert other.end().status == 0
     check_all(world)
+
+
+@pytest.mark.parametrize("side", Side)
+@pytest.mark.parametrize("time", [1, 2])
+def test_killed_where_a_requested_run_is_noted_runs_it_again(tmp_path, time, side):
+    """When it is taken (1), or when its end is stored (2): the next service takes it over, and it bills once."""
+    with open_world(tmp_path, traces=40) as world:
+        world.settings.update(SETTINGS)
+        run_id = ask_for_run(config.load(None, world.settings), RunWish("full"), "Ada", SystemClock().now_us())
+        lost = CrashChild(world, COMMAND, Stop(Step.PUT_REQUEST, side, time), constants=SOON)
+        assert lost.end().status == -signal.SIGKILL
+        other = CrashChild(world, COMMAND, constants=SOON)
+        until(lambda: world.ask("select 1 from run_request, job where run_request.finished_at_us > 0 and runs > 0"))
+        os.kill(other.process_id, signal.SIGTERM)
+        assert other.end().status == 0
+        taken = 1 if (time, side) in ((1, Side.BEFORE), (2, Side.AFTER)) else 2
+        assert world.ask("select request_id, attempt, problem from run_request") == [(run_id, taken, "")]
+        check_all(world)
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
+import secrets
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,6 +16,7 @@ from ..sandbox.langfuse import Generation
 from ..sandbox.process import Options, Ready, environment_of, say_as_json
 from ..sandbox.process import run as run_services
 from . import billing, corrections, doubt
+from .keeping import INSTALL, Dashboard, keep_open
 from .stage import Stage, open_stage
 
 STORIES: Mapping[str, Callable[[Stage], None]] = {
@@ -36,20 +38,29 @@ def run(
     quiet: bool,
 ) -> int:
     """Run a story of the demo; returns its exit status: 0 if every check holds."""
-    with open_stage(traces or TRACES[story], generation, workload, quiet=quiet or as_json) as stage:
+    settings = {"BILLING_API_TOKEN": secrets.token_urlsafe(16)} if keep else {}
+    with open_stage(traces or TRACES[story], generation, workload, quiet=quiet or as_json, settings=settings) as stage:
         STORIES[story](stage)
-        if as_json:
-            print_json({**stage.report, "story": story, "generation": generation, "problems": stage.problems})
+
+        def say_as_json(**more: Any) -> None:
+            report = {**stage.report, "story": story, "generation": generation, "problems": stage.problems}
+            print_json({**report, **more})
+
         if keep:
-            _keep(stage)
+            keep_open(stage, say_as_json if as_json else partial(_announce, stage))
+        elif as_json:
+            say_as_json()
         return 1 if stage.problems else 0
 
 
-def _keep(stage: Stage) -> None:
-    stage.say("\nthe sandbox keeps running; stop it with Ctrl-C. To use it from another shell:")
+def _announce(stage: Stage, dashboard: Dashboard | None) -> None:
+    """Say what is there to look at; the exports only to who wants to hear more than results."""
+    stage.say("\nthe sandbox keeps running. To use it from another shell:")
     _say_exports({**stage.sandbox.environment(), "BILLING_LEDGER_URL": stage.config.ledger_url}, stage.say)
-    with contextlib.suppress(KeyboardInterrupt):
-        threading.Event().wait()
+    if dashboard is None:
+        click.echo(f"the dashboard needs more packages: {INSTALL}; Ctrl-C stops.")
+    else:
+        click.echo(f"\nthe dashboard is on {dashboard.url}; sign in with {dashboard.token}; Ctrl-C stops.")
 
 
 def _say_exports(environment: Mapping[str, str], say: Callable[[str], None]) -> None:

@@ -38,7 +38,7 @@ class Plot:
 
 def tell_story(stage: Stage) -> None:
     """Bill into a closed period, be rejected, let costs change and traces go; then reconcile, decide, reconcile."""
-    clock = StageClock(stage.sandbox)
+    clock = stage.clock
     plot = _plot(stage)
     _bill(stage, clock)
     _change(stage, clock, plot)

@@ -19,7 +19,7 @@ HANG_SECONDS = 0.01
 
 def tell_story(stage: Stage) -> None:
     """Sync against a Stripe that swallows its answers, let 30 hours pass, and settle what is in doubt."""
-    clock = StageClock(stage.sandbox)
+    clock = stage.clock
     _unanswered(stage, clock)
     sent = stage.sandbox.counts("stripe")[SENDS]
     stage.say(f"\n== {HOURS} hours pass, and Stripe answers again: it may have forgotten the identifiers")

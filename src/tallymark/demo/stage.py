@@ -37,6 +37,7 @@ class StageClock(OffsetClock):
     def __init__(self, sandbox: SandboxProcess) -> None:
         super().__init__(SystemClock())
         self._sandbox = sandbox
+        self._passed_seconds = 0.0
 
     def sleep(self, seconds: float) -> None:
         """Let the time pass for everyone."""
@@ -44,8 +45,15 @@ class StageClock(OffsetClock):
 
     def pass_time(self, seconds: float) -> None:
         """Move this clock and the sandbox's on."""
+        self._passed_seconds += seconds
         self.advance(seconds)
         self._sandbox.advance(seconds)
+
+    def live(self) -> OffsetClock:
+        """A clock that shows the same time, and on which waiting takes time again."""
+        clock = OffsetClock(SystemClock())
+        clock.advance(self._passed_seconds)
+        return clock
 
 
 @dataclass(slots=True)
@@ -54,6 +62,7 @@ class Stage:
 
     config: Config
     sandbox: SandboxProcess
+    clock: StageClock
     generation: str
     quiet: bool
     expected: Expected | None
@@ -144,7 +153,7 @@ def open_stage(
         ledger_url = f"sqlite:///{folder}/ledger.sqlite3"
         config = load(None, {**sandbox.environment(), "BILLING_LEDGER_URL": ledger_url, **(settings or {})})
         expected = None if workload else expect(tell(traces, sandbox.ready.now_us))
-        yield Stage(config, sandbox, generation, quiet, expected, say)
+        yield Stage(config, sandbox, StageClock(sandbox), generation, quiet, expected, say)
 
 
 def _options(traces: int, generation: str, workload: tuple[Path, ...]) -> Options:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -20,6 +21,15 @@ class Listing(msgspec.Struct, Generic[T]):
 
     items: list[T]
     next: str | None
+
+
+def every(read: Callable[[str | None], Listing[T]]) -> Iterator[T]:
+    """Every item of a list, read page by page: `read` is given each page's cursor."""
+    found = read(None)
+    yield from found.items
+    while found.next:
+        found = read(found.next)
+        yield from found.items
 
 
 def write_cursor(*place: str | int) -> str:

@@ -56,9 +56,10 @@ class RunCounts(msgspec.Struct):
 class Run(msgspec.Struct):
     """One run, or what was asked for and waits.
 
-    `kind` is what was asked for (sync, full, range, trace, reconcile), or what was run: sync, backfill, reconcile, held (a
-    decision). `state`: waiting, running, done, failed (`problem` says why) or stopped (its process ended before it). Who
-    `asked_by` names is a person, or "job: " and the name of a job; it is empty for a run by hand.
+    `kind` is what was asked for (sync, full, range, trace, reconcile), or what was run: sync, backfill, reconcile, held
+    (a decision). `state`: waiting, running, done, failed (`problem` says why) or stopped (its process ended first). Who
+    `asked_by` names is a person, or "job: " and the name of a job; it is empty for a run by hand. `seconds` is how long
+    it took, or has taken so far.
     """
 
     run_id: str
@@ -69,6 +70,7 @@ class Run(msgspec.Struct):
     asked_at: str
     started_at: str | None
     finished_at: str | None
+    seconds: int | None
     trace_id: str | None
     from_: str | None = msgspec.field(name="from")
     to: str | None
@@ -189,6 +191,15 @@ def list_jobs(ledger: Ledger, config: Config, now_us: int) -> list[JobLine]:
     ]
 
 
+def parse_wish(**fields: Any) -> RunWish:
+    """The wish of a form. Raises ConfigError for a kind that is none."""
+    fields["from"] = fields.pop("from_", None)
+    try:
+        return msgspec.convert(fields, RunWish)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"that cannot be run: {error}.") from error
+
+
 def ask_for_run(config: Config, wish: RunWish, by: str, now_us: int) -> str:
     """Store what somebody asks for, so that a service runs it; its id.
 
@@ -249,6 +260,7 @@ def _run(row: Any, now_us: int) -> Run:
         asked_at=format_time(row["at_us"]),
         started_at=_time(row["started_at_us"]),
         finished_at=_time(row["finished_at_us"]),
+        seconds=_seconds(row, state, now_us),
         trace_id=row["trace_id"],
         from_=_time(row["from_us"]),
         to=_time(row["to_us"]),
@@ -264,6 +276,12 @@ def _state(row: Any) -> State:
     if row["owner"] and not is_dead(row["owner"]):
         return "running"
     return "waiting" if row["is_request"] else "stopped"
+
+
+def _seconds(row: Any, state: State, now_us: int) -> int | None:
+    ended_us = row["finished_at_us"] if state in ("done", "failed") else now_us if state == "running" else None
+    began_us = row["started_at_us"]
+    return max(0, ended_us - began_us) // SECOND_US if began_us is not None and ended_us is not None else None
 
 
 def _progress(row: Any) -> RunProgress:

@@ -15,6 +15,7 @@ import uvicorn
 
 from ..clock import SystemClock
 from ..config import Config, require_langfuse, require_stripe
+from ..core.clock import Clock
 from ..errors import ConfigError
 from ..flows.service import Scheduler, jobs_for, run_requested
 from .app import make_app
@@ -24,19 +25,19 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 GRACE_SECONDS = 5
 
 
-def serve(config: Config, host: str, port: int, announce: Callable[[str], None]) -> None:
+def serve(config: Config, host: str, port: int, announce: Callable[[str], None], clock: Clock | None = None) -> None:
     """Run the service until SIGTERM or SIGINT; `announce` is told its address. A second signal ends it at once.
 
     Raises ConfigError for a missing setting or an address that cannot be used, and LedgerError; nothing was begun then.
     """
     require_keys(config)
     require_tokens(config, host)
-    stop = threading.Event()
+    stop, clock = threading.Event(), clock or SystemClock()
     requested = partial(run_requested, config)
-    scheduler = Scheduler(config.ledger_url, jobs_for(config), SystemClock(), stop, requested=requested)
+    scheduler = Scheduler(config.ledger_url, jobs_for(config), clock, stop, requested=requested)
     with _listening(host, port) as listener:
         scheduler.plan()
-        server = _server(config, scheduler.wake)
+        server = _server(config, clock, scheduler.wake)
         _stop_on_signals(server, stop, scheduler.wake)
         # A second signal must not wait for it.
         thread = threading.Thread(target=scheduler.run_forever, name="scheduler", daemon=True)
@@ -59,10 +60,10 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(config: Config, wake: Callable[[], None]) -> _Server:
+def _server(config: Config, clock: Clock, wake: Callable[[], None]) -> _Server:
     return _Server(
         uvicorn.Config(
-            make_app(config, SystemClock(), wake),
+            make_app(config, clock, wake),
             loop="asyncio",
             http="h11",
             ws="none",

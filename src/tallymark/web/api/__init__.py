@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from . import status
+from . import runs, status
 
 HANDLERS = [
     *status.HANDLERS,
+    *runs.HANDLERS,
 ]

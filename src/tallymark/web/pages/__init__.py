@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from . import login, overview
+from . import login, overview, runs
 
 # What is open to who has not signed in.
 ENTRANCE = [*login.HANDLERS]
 HANDLERS = [
     *overview.HANDLERS,
+    *runs.HANDLERS,
 ]
