@@ -235,7 +235,7 @@ def test_runs_are_listed_in_pages_whoever_began_them(api, scheduler, run, clock,
         assert api("GET", f"/runs?cursor={wrong}").status_code == 422
     for wrong in ("none", "%00", "a%20b", "x" * 300):
         assert api("GET", f"/runs/{wrong}").status_code == 404
-    (job,) = [one for one in api("GET", "/jobs").json() if one["name"] == "sync"]
+    (job,) = [one for one in api("GET", "/jobs").json()["items"] if one["name"] == "sync"]
     assert (job["schedule"], job["running"], job["runs"], job["problem"]) == ("every 5 minutes", False, 1, "")
     assert api("GET", f"/runs/{job['run_id']}").json()["asked_by"] == "job: sync"
 

@@ -35,10 +35,10 @@ def post_run(service: TheService, caller: TheCaller, data: JSONBody[RunWish]) ->
 
 
 @reads("/jobs", tags=["runs"])
-def get_jobs(service: TheService) -> list[JobLine]:
+def get_jobs(service: TheService) -> Listing[JobLine]:
     """What the service runs again and again: when, by whom, and how it went."""
     with service.reading() as ledger:
-        return list_jobs(ledger, service.config, service.clock.now_us())
+        return Listing(list_jobs(ledger, service.config, service.clock.now_us()), None)
 
 
 HANDLERS = [get_runs, get_run, post_run, get_jobs]
