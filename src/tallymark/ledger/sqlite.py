@@ -23,6 +23,8 @@ MIGRATIONS = (
     "0004_append_only",
     "0005_jobs",
     "0006_requested_runs",
+    "0007_usage_sums",
+    "0008_search",
 )
 # What a migration does besides its script, which SQL cannot say.
 THEN = {"0003_decisions": chain_older_entries_txn}

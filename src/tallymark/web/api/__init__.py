@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from . import runs, status
+from . import runs, status, traces
 
 HANDLERS = [
     *status.HANDLERS,
     *runs.HANDLERS,
+    *traces.HANDLERS,
 ]

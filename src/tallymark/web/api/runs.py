@@ -7,11 +7,11 @@ from litestar.params import FromPath, JSONBody
 from ...flows.paging import ROWS_DEFAULT, Listing
 from ...flows.runs import JobLine, Run, RunDetails, RunWish, ask_for_run, list_jobs, list_runs, one_run
 from ..service import TheCaller, TheService
-from .common import Cursor, Limit, reads, writes
+from .common import Cursor, Rows, reads, writes
 
 
 @reads("/runs", tags=["runs"])
-def get_runs(service: TheService, limit: Limit = ROWS_DEFAULT, cursor: Cursor = None) -> Listing[Run]:
+def get_runs(service: TheService, limit: Rows = ROWS_DEFAULT, cursor: Cursor = None) -> Listing[Run]:
     """All runs of the ledger: by hand, of jobs, and those that were asked for; the newest first."""
     with service.reading() as ledger:
         return list_runs(ledger, service.clock.now_us(), limit, cursor)
