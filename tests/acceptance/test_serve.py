@@ -23,7 +23,7 @@ from tallymark.clock import SystemClock
 from tallymark.errors import ConfigError
 from tallymark.failpoints import Side, Step
 from tallymark.flows.runs import RunWish, ask_for_run
-from worlds import open_world, tallymark, until
+from worlds import open_world, until
 
 TRACES = 220
 COMMAND = ("serve", "--port", "0", "--json")
@@ -167,14 +167,23 @@ def _handles_no_more(process_id):
 
 
 def test_a_fresh_machine_is_told_what_to_set(tmp_path):
-    """All keys at once, and nothing was made."""
-    ended = tallymark(tmp_path, "serve")
+    """It starts and says each setting, on the terminal and on its page; it bills nothing and makes nothing."""
+    with open_world(tmp_path) as world:
+        keys = ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY", "BILLING_STRIPE_SECRET_KEY")
+        assert all(world.settings.pop(key) for key in keys)
+        child = world.start(*COMMAND)
+        url = address_of(child)
+        assert ask(f"{url}/readyz") == (503, "a setting is missing or wrong; `tallymark doctor` says which.\n")
+        status, shown = ask(url)
+        child.process.send_signal(signal.SIGTERM)
+        ended = child.end()
 
-    assert ended.status == 2
-    for name in ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY", "BILLING_STRIPE_SECRET_KEY"):
-        assert name in ended.err
-    assert ended.err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+        assert (ended.status, status) == (0, 200)
+        for name in keys:
+            assert f"nothing is billed until {name} is set (in " in ended.err
+            assert name in shown
+        assert ended.err.count("\n") == 3
+        assert not world.has_ledger()
 
 
 def test_other_hosts_need_a_token(tmp_path):
