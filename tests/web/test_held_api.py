@@ -5,7 +5,7 @@ import pytest
 from databases import DATABASES
 from tallymark.flows.held_decisions import waive
 from tallymark.flows.inbox import decisions, held_meter_events, held_traces
-from tallymark.flows.paging import all_pages
+from tallymark.flows.paging import every
 from tallymark.sandbox.stripe import SandboxStripe
 from web_callers import READER
 
@@ -151,9 +151,9 @@ def test_both_databases_list_the_same(waiting, ledger, run, settings, put, clock
     run(settings(bill_to=strict))
     waive(settings(), ["nobodys-1", "nobodys-2"], why=WHY, by="Ada", clock=clock)
 
-    traces = list(all_pages(lambda cursor: held_traces(ledger, "", 1, cursor)))
-    events = list(all_pages(lambda cursor: held_meter_events(ledger, "", 1, cursor)))
-    made = list(all_pages(lambda cursor: decisions(ledger, 1, cursor)))
+    traces = list(every(lambda cursor: held_traces(ledger, "", 1, cursor)))
+    events = list(every(lambda cursor: held_meter_events(ledger, "", 1, cursor)))
+    made = list(every(lambda cursor: decisions(ledger, 1, cursor)))
 
     assert [(one.trace_id, one.reason) for one in traces] == [("nobodys-0", "no_customer"), ("unpriced", "unpriced")]
     assert [(one.customer, one.state) for one in events] == [("cus_3", "rejected")]

@@ -83,7 +83,7 @@ class PlanChanged(ConfigError):
 def held_traces(ledger: Ledger, reason: str, limit: int, cursor: str | None = None) -> Listing[HeldTrace]:
     """A page of the traces that wait, the oldest first; `reason` is empty for all. Raises ConfigError."""
     from_us, project_id, trace_id = read_cursor(cursor, int, str, str) if cursor is not None else (EARLIEST_US, "", "")
-    place = {"from_us": _within(from_us), "after_project": project_id, "after_trace": trace_id}
+    place = {"from_us": from_us, "after_project": project_id, "after_trace": trace_id}
     rows = list(ledger.query("held_traces", reason=reason, **place, limit=limit + 1))
     return _listing(rows, limit, _trace, lambda row: (row["timestamp_us"], row["project_id"], row["trace_id"]))
 
@@ -91,7 +91,7 @@ def held_traces(ledger: Ledger, reason: str, limit: int, cursor: str | None = No
 def held_meter_events(ledger: Ledger, reason: str, limit: int, cursor: str | None = None) -> Listing[HeldMeterEvent]:
     """A page of the meter events that wait, the oldest bucket first; `reason` is empty for all. Raises ConfigError."""
     after_us, after_id = read_cursor(cursor, int, str) if cursor is not None else (EARLIEST_US, "")
-    place = {"after_us": _within(after_us), "after_id": after_id}
+    place = {"after_us": after_us, "after_id": after_id}
     rows = list(ledger.query("held_meter_events", reason=reason, **place, limit=limit + 1))
     return _listing(rows, limit, _meter_event, lambda row: (row["bucket_start_us"], row["meter_event_id"]))
 
@@ -102,7 +102,7 @@ def decisions(
     """A page of what was decided, the newest first; of those numbered from `first` to `last`. Raises ConfigError."""
     if cursor is not None:
         last = min(last, read_cursor(cursor, int)[0] - 1)
-    rows = list(ledger.query("decisions_between", first=_within(first), last=_within(last), limit=limit + 1))
+    rows = list(ledger.query("decisions_between", first=first, last=last, limit=limit + 1))
     return _listing(rows, limit, decision_of, lambda row: (row["decision_id"],))
 
 
@@ -156,11 +156,6 @@ def _check_expected(said: Said, found: Plan) -> None:
         raise PlanChanged(
             f"it was {expected} and is {credits} credits in {count} by now; nothing was decided. Look again.", found
         )
-
-
-def _within(number: int) -> int:
-    """A number that a database takes."""
-    return max(EARLIEST_US, min(number, LATEST))
 
 
 def _listing(rows: list[Any], limit: int, item: Callable[[Any], Any], place: Callable[[Any], Any]) -> Listing[Any]:

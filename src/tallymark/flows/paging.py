@@ -13,6 +13,7 @@ from ..errors import ConfigError
 
 T = TypeVar("T")
 ROWS_DEFAULT, ROWS_MAX = 100, 1000
+NO_CURSOR = "that is no cursor of this list; begin without one."
 
 
 class Listing(msgspec.Struct, Generic[T]):
@@ -22,19 +23,18 @@ class Listing(msgspec.Struct, Generic[T]):
     next: str | None
 
 
+def every(read: Callable[[str | None], Listing[T]]) -> Iterator[T]:
+    """Every item of a list, read page by page: `read` is given each page's cursor."""
+    found = read(None)
+    yield from found.items
+    while found.next:
+        found = read(found.next)
+        yield from found.items
+
+
 def write_cursor(*place: str | int) -> str:
     """A cursor for the place after a row: the values by which the list is ordered."""
     return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
-
-
-def all_pages(page: Callable[[str | None], Listing[T]]) -> Iterator[T]:
-    """Every item of a list, page by page; `page` reads the one of a cursor."""
-    cursor = None
-    while True:
-        found = page(cursor)
-        yield from found.items
-        if (cursor := found.next) is None:
-            return
 
 
 def read_cursor(cursor: str, *kinds: type) -> tuple[Any, ...]:
@@ -42,6 +42,9 @@ def read_cursor(cursor: str, *kinds: type) -> tuple[Any, ...]:
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
         place = msgspec.json.decode(base64.b64decode(padded, b"-_", validate=True))
-        return msgspec.convert(place, tuple[kinds])  # type: ignore[valid-type]
+        found: tuple[Any, ...] = msgspec.convert(place, tuple[kinds])  # type: ignore[valid-type]
     except (binascii.Error, UnicodeError, msgspec.DecodeError) as error:
-        raise ConfigError("that is no cursor of this list; begin without one.") from error
+        raise ConfigError(NO_CURSOR) from error
+    if any("\0" in value if isinstance(value, str) else abs(value) >= 2**63 for value in found):
+        raise ConfigError(NO_CURSOR)
+    return found

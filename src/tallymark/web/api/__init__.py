@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from . import decisions, held, status, traces
+from . import decisions, held, runs, status, traces
 
 HANDLERS = [
     *status.HANDLERS,
+    *runs.HANDLERS,
     *traces.HANDLERS,
     *held.HANDLERS,
     *decisions.HANDLERS,
