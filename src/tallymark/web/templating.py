@@ -24,6 +24,7 @@ STATIC = HERE / "static"
 NAVIGATION = [
     ("/", "Overview"),
     ("/traces", "Traces"),
+    ("/customers", "Customers"),
 ]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from . import status, traces
+from . import customers, finance, status, traces
 
 HANDLERS = [
+    *customers.HANDLERS,
+    *finance.HANDLERS,
     *status.HANDLERS,
     *traces.HANDLERS,
 ]

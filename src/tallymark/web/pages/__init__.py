@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from . import login, overview, traces
+from . import customers, login, overview, traces
 
 # What is open to who has not signed in.
 ENTRANCE = [*login.HANDLERS]
 HANDLERS = [
+    *customers.HANDLERS,
     *overview.HANDLERS,
     *traces.HANDLERS,
 ]
