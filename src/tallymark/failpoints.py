@@ -45,6 +45,7 @@ class Step(StrEnum):
     SUM_USAGE = "sum usage"
     TAG = "tag"
     PUT_JOB = "put job"
+    PUT_REQUEST = "put request"
     BACK_UP = "back up"
     RESTORE = "restore"
     LANGFUSE_READ = "langfuse read"

@@ -53,6 +53,7 @@ PLACES = {
     Step.RESTORE: {"ledger.backups.fill", "ledger.backups._copy_to_file", "ledger.opening._copy_rows"},
     Step.TAG: {"ledger.ledger.Ledger.tagged"},
     Step.PUT_JOB: {f"ledger.jobs.{name}" for name in ("plan", "take", "renew", "finish", "release")},
+    Step.PUT_REQUEST: {f"ledger.run_requests.{name}" for name in ("ask", "take", "renew", "finish", "release")},
     Step.LANGFUSE_READ: {"remote.langfuse.LangfuseClient._once"},
     Step.LANGFUSE_WRITE: {"remote.langfuse.LangfuseClient._once"},
     Step.STRIPE_SEND: {"meter.stripe_events.StripeMeter.send"},

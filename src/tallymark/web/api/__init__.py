@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from . import customers, finance, status, traces
+from . import customers, finance, runs, status, traces
 
 HANDLERS = [
     *customers.HANDLERS,
     *finance.HANDLERS,
     *status.HANDLERS,
+    *runs.HANDLERS,
     *traces.HANDLERS,
 ]

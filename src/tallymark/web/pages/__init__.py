@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from . import customers, login, overview, traces
+from . import customers, login, overview, runs, traces
 
 # What is open to who has not signed in.
 ENTRANCE = [*login.HANDLERS]
 HANDLERS = [
     *customers.HANDLERS,
     *overview.HANDLERS,
+    *runs.HANDLERS,
     *traces.HANDLERS,
 ]
