@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from . import decisions, held, runs, status, traces
+from . import customers, decisions, finance, held, runs, status, traces
 
 HANDLERS = [
+    *customers.HANDLERS,
+    *finance.HANDLERS,
     *status.HANDLERS,
     *runs.HANDLERS,
     *traces.HANDLERS,
