@@ -25,6 +25,7 @@ NAVIGATION = [
     ("/", "Overview"),
     ("/runs", "Runs"),
     ("/traces", "Traces"),
+    ("/meter-events", "Meter events"),
 ]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from . import runs, status, traces
+from . import meter_events, runs, status, traces
 
 HANDLERS = [
     *status.HANDLERS,
     *runs.HANDLERS,
+    *meter_events.HANDLERS,
     *traces.HANDLERS,
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import login, overview, runs, traces
+from . import login, meter_events, overview, runs, traces
 
 # What is open to who has not signed in.
 ENTRANCE = [*login.HANDLERS]
@@ -10,4 +10,5 @@ HANDLERS = [
     *overview.HANDLERS,
     *runs.HANDLERS,
     *traces.HANDLERS,
+    *meter_events.HANDLERS,
 ]
