@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from . import meter_events, runs, status, traces
+from . import customers, finance, meter_events, runs, status, traces
 
 HANDLERS = [
+    *customers.HANDLERS,
+    *finance.HANDLERS,
     *status.HANDLERS,
     *runs.HANDLERS,
     *meter_events.HANDLERS,
