@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from . import customers, decisions, finance, held, runs, status, traces
+from . import customers, decisions, finance, held, meter_events, runs, status, traces
 
 HANDLERS = [
     *customers.HANDLERS,
     *finance.HANDLERS,
     *status.HANDLERS,
     *runs.HANDLERS,
+    *meter_events.HANDLERS,
     *traces.HANDLERS,
     *held.HANDLERS,
     *decisions.HANDLERS,
