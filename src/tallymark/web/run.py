@@ -1,4 +1,4 @@
-"""Serve: the HTTP server in the main thread, the scheduler in one beside it, and one word that stops both."""
+"""Serve: the HTTP server in the main thread, a scheduler of jobs and one of alerts beside it; one word stops all."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ..clock import SystemClock
 from ..config import Config, require_langfuse, require_stripe
 from ..core.clock import Clock
 from ..errors import ConfigError
+from ..flows.alerts import alert_jobs
 from ..flows.service import Scheduler, jobs_for
 from .app import make_app
 
@@ -32,20 +33,23 @@ def serve(config: Config, host: str, port: int, announce: Callable[[str], None],
     require_keys(config)
     require_tokens(config, host)
     stop, clock = threading.Event(), clock or SystemClock()
-    scheduler = Scheduler(config.ledger_url, jobs_for(config), clock, stop)
+    schedulers = [Scheduler(config.ledger_url, jobs, clock, stop) for jobs in (jobs_for(config), alert_jobs(config))]
     with _listening(host, port) as listener:
-        scheduler.plan()
+        for scheduler in schedulers:
+            scheduler.plan()
         server = _server(config, clock)
         _stop_on_signals(server, stop)
-        # A second signal must not wait for it.
-        thread = threading.Thread(target=scheduler.run_forever, name="scheduler", daemon=True)
-        thread.start()
+        # A second signal must not wait for them.
+        threads = [threading.Thread(target=each.run_forever, name="scheduler", daemon=True) for each in schedulers]
+        for thread in threads:
+            thread.start()
         announce(_address(listener))
         try:
             server.run([listener])
         finally:
             stop.set()
-            thread.join()
+            for thread in threads:
+                thread.join()
 
 
 class _Server(uvicorn.Server):

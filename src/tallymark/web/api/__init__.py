@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from . import status
+from . import alerts, status
 
 HANDLERS = [
     *status.HANDLERS,
+    *alerts.HANDLERS,
 ]

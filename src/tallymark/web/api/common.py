@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import delete, get, post
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import QueryParameter
 
+from ...flows.paging import ROWS_MAX
 from ..problems import PROBLEM_TYPE, Problem
 
 MEANINGS = {
@@ -25,6 +27,10 @@ RESPONSES: Any = {
     status: ResponseSpec(Problem, generate_examples=False, description=meaning, media_type=PROBLEM_TYPE)
     for status, meaning in MEANINGS.items()
 }
+
+# What every list takes.
+Limit = Annotated[int, QueryParameter(ge=1, le=ROWS_MAX, description="How many rows at most.")]
+Cursor = Annotated[str | None, QueryParameter(description="`next` of the page before.")]
 
 # A read, or a write, of the API. What may wait for the ledger runs in a thread.
 reads = partial(get, sync_to_thread=True, responses=RESPONSES)
