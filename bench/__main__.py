@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tallymark.sandbox.process import start as start_sandbox
 
-from . import instrument, machine, measures
+from . import instrument, machine, measures, pages
 from .child import Measured
 from .figures import Figure, as_json, table
 from .measures import Place
@@ -38,6 +38,7 @@ def main() -> None:
 def _measure(traces: int, *, full: bool) -> Iterator[list[Figure]]:
     for workload in (TRACES, OBSERVATIONS):
         yield from _measure_workload(workload, traces, full=full)
+    yield _pages()
     yield list(measures.start())
     yield list(instrument.measure())
 
@@ -60,6 +61,12 @@ def _full(workload: Workload, traces: int, small: Measured) -> list[Figure]:
     with _place(workload, traces) as place:
         figures, large = measures.first_sync(place)
         return [*figures, measures.growth(place, small, large), *measures.second_sync(place)]
+
+
+def _pages() -> list[Figure]:
+    with _place(pages.WORKLOAD, pages.TRACES) as place:
+        place.run("bench.ours:sync", place.ledger("pages"))
+        return list(pages.measure(place.environment(place.ledger("pages"))))
 
 
 @contextmanager

@@ -54,7 +54,11 @@ class Place:
 
     def run(self, job: str, ledger: Path) -> Measured:
         """Run a job against the sandbox with that ledger."""
-        environment = self.sandbox.environment() | {
+        return run(job, self.environment(ledger))
+
+    def environment(self, ledger: Path) -> dict[str, str]:
+        """Settings that lead to the sandbox and that ledger."""
+        return self.sandbox.environment() | {
             "BILLING_LEDGER_URL": f"sqlite:///{ledger.as_posix()}",
             # So high that tallymark's own pace is not what is measured.
             "BILLING_STRIPE_REQUESTS_PER_SECOND": "100000",
@@ -62,7 +66,6 @@ class Place:
             "BENCH_OBSERVATION_FIELDS": FIELDS,
             "BENCH_EXPANDED_METADATA": EXPANDED,
         }
-        return run(job, environment)
 
 
 def collect(place: Place) -> Iterator[Figure]:

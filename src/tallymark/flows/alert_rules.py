@@ -90,7 +90,7 @@ def _drift(seen: Watched) -> Iterator[Finding]:
 def _in_doubt(seen: Watched) -> Iterator[Finding]:
     if seen.in_doubt.count:
         credits = format_micros(seen.in_doubt.amount_micros)
-        text = f"whether Stripe counted them is not known of some meter events: {seen.in_doubt.count:,}, {credits} credits."
+        text = f"meter events that Stripe may have counted, or not: {seen.in_doubt.count:,}, {credits} credits."
         yield Finding(Rule.IN_DOUBT, "", text, str(seen.in_doubt.count), "0", "meter events")
 
 

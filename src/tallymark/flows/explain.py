@@ -49,6 +49,7 @@ def explain_one(ledger: Ledger, row: Any) -> dict[str, Any]:
         "billed": format_micros(row["billed_micros"]),
         "entries": [_entry(ledger, entry) for entry in ledger.query("entries_of", **key)],
         "mark": _mark(row),
+        "decisions": decisions_of(ledger, f"{row['project_id']}/{row['trace_id']}"),
         "read_at": format_time(row["read_at_us"]),
         "deleted_at": format_time(row["deleted_at_us"]) if row["deleted_at_us"] is not None else None,
     }

@@ -7,6 +7,8 @@ import re
 from ..core.clock import DAY_US, format_time, parse_time
 from ..errors import ConfigError
 
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
 
 def check_range(from_us: int | None, to_us: int | None) -> None:
     """Refuse a range that ends before it begins: it reads nothing, which looks as if there were nothing.
@@ -18,6 +20,18 @@ def check_range(from_us: int | None, to_us: int | None) -> None:
             f"the range ends ({format_time(to_us)}) before it begins ({format_time(from_us)}); "
             "name an earlier --from or a later --to."
         )
+
+
+def moment_named(text: str | None) -> int | None:
+    """The moment of a time with a zone, or of the beginning of a day in UTC; None for nothing. Raises ConfigError."""
+    if not text:
+        return None
+    try:
+        return parse_time(f"{text}T00:00:00Z" if _DAY.fullmatch(text) else text)
+    except ValueError:
+        raise ConfigError(
+            f"{text!r:.60} is no time; write 2026-11-20T10:00:00Z, or a day such as 2026-11-20."
+        ) from None
 
 
 def month_named(name: str, now_us: int) -> tuple[int, int]:

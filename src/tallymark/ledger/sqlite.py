@@ -16,7 +16,15 @@ from .chain import chain_older_entries_txn
 from .database import Database, NamedRow
 from .statements import migration, numbered
 
-MIGRATIONS = ("0001_first", "0002_rows_in_order", "0003_decisions", "0004_append_only", "0005_jobs", "0009_alerts")
+MIGRATIONS = (
+    "0001_first",
+    "0002_rows_in_order",
+    "0003_decisions",
+    "0004_append_only",
+    "0005_jobs",
+    "0008_search",
+    "0009_alerts",
+)
 # What a migration does besides its script, which SQL cannot say.
 THEN = {"0003_decisions": chain_older_entries_txn}
 BUSY_TIMEOUT_SECONDS = 30.0

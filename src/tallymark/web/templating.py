@@ -16,12 +16,14 @@ from .. import __version__
 from ..core.clock import Clock, format_time
 from ..core.credits import format_micros
 from .access import Caller
+from .links import quoted
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 # Each page with its name in the navigation.
 NAVIGATION = [
     ("/", "Overview"),
+    ("/traces", "Traces"),
 ]
 
 
@@ -41,8 +43,8 @@ def template_config(clock: Clock) -> TemplateConfig[JinjaTemplateEngine]:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(amount=amount, moment=moment, count=count)
-    environment.globals.update(navigation=NAVIGATION, version=__version__, now_us=clock.now_us)
+    environment.filters.update(amount=amount, moment=moment, count=count, quoted=quoted)
+    environment.globals.update(navigation=NAVIGATION, pages=dict(NAVIGATION), version=__version__, now_us=clock.now_us)
     return TemplateConfig(instance=JinjaTemplateEngine.from_environment(environment))
 
 

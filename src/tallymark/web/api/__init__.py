@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from . import alerts, status
+from . import alerts, status, traces
 
 HANDLERS = [
     *status.HANDLERS,
     *alerts.HANDLERS,
+    *traces.HANDLERS,
 ]

@@ -28,11 +28,13 @@ RESPONSES: Any = {
     for status, meaning in MEANINGS.items()
 }
 
-# What every list takes.
-Limit = Annotated[int, QueryParameter(ge=1, le=ROWS_MAX, description="How many rows at most.")]
-Cursor = Annotated[str | None, QueryParameter(description="`next` of the page before.")]
-
 # A read, or a write, of the API. What may wait for the ledger runs in a thread.
 reads = partial(get, sync_to_thread=True, responses=RESPONSES)
 writes = partial(post, sync_to_thread=True, responses=RESPONSES, status_code=200)
 deletes = partial(delete, sync_to_thread=True, responses=RESPONSES, status_code=200)
+
+# Parameters of lists.
+Rows = Annotated[int, QueryParameter(ge=1, le=ROWS_MAX, description="At most this many.")]
+Cursor = Annotated[str | None, QueryParameter(description="`next` of the page before; none for the first page.")]
+From = Annotated[str | None, QueryParameter(name="from", description="From this time on, or from a day in UTC.")]
+To = Annotated[str | None, QueryParameter(name="to", description="Before this time, or before a day in UTC.")]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from . import login, overview
+from . import login, overview, traces
 
 # What is open to who has not signed in.
 ENTRANCE = [*login.HANDLERS]
 HANDLERS = [
     *overview.HANDLERS,
+    *traces.HANDLERS,
 ]
