@@ -1,6 +1,6 @@
 """Alerts: look at the figures, keep what is wrong in the ledger, and tell it when it begins, daily, and at its end.
 
-A job of `serve`, apart from the others, so that a sync which hangs does not keep it (docs/adr/0039).
+A job of `serve`, apart from the others, so that a sync which hangs does not keep it (docs/adr/0037).
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class _Found(msgspec.Struct):
 
 def alert_jobs(config: Config) -> list[Job]:
     """The job that alerts, as the settings ask for it."""
-    return [Job(ALERTS, Every(config.alert_every_us), lambda clock, *_: _run(config, clock))]
+    # A service that starts may have much to catch up with: it looks when it has had a little time.
+    return [Job(ALERTS, Every(config.alert_every_us, at_once=False), lambda clock, *_: _run(config, clock))]
 
 
 def _run(config: Config, clock: Clock) -> Done:

@@ -48,7 +48,7 @@ class Every:
     """Again and again, so many microseconds after the last start."""
 
     interval_us: int
-    at_once = True
+    at_once: bool = True
 
     def next_us(self, after_us: int, jitter: Jitter) -> int:
         """When the run is due that follows one which began at this moment."""
