@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from .clock import SystemClock
 from .config import Config, find_file, load, read_card
 from .core.clock import DAY_US
@@ -88,7 +90,8 @@ def usage(
 
     since_us, until_us = _range(from_us, to_us)
     with using_ledger(config.ledger_url, read_only=True) as ledger:
-        return flow.usage(ledger, since_us, until_us, customer_id, by)
+        rows: list[dict[str, Any]] = msgspec.to_builtins(flow.usage(ledger, since_us, until_us, customer_id, by))
+    return rows
 
 
 def close_period(

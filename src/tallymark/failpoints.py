@@ -42,6 +42,7 @@ class Step(StrEnum):
     PUT_CUSTOMER_RULE = "put customer rule"
     PUT_DELETED = "put deleted"
     SETTLE_MARKS = "settle marks"
+    SUM_USAGE = "sum usage"
     TAG = "tag"
     PUT_JOB = "put job"
     PUT_ALERTS = "put alerts"

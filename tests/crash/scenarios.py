@@ -274,7 +274,7 @@ NO_PROMISE = {
 SCENARIOS = (
     Scenario(
         "first sync",
-        (*BEGINS_AND_ENDS, Step.PUT_COVERAGE, Step.PUT_PERIODS, Step.REOPEN_REJECTED, *READS),
+        (*BEGINS_AND_ENDS, Step.PUT_COVERAGE, Step.PUT_PERIODS, Step.REOPEN_REJECTED, Step.SUM_USAGE, *READS),
         often=(Step.PUT_FACT, Step.RECORD, *SENDS, *MARKS),
     ),
     Scenario(

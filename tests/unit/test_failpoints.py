@@ -48,6 +48,7 @@ PLACES = {
     Step.PUT_CUSTOMER_RULE: {"ledger.rulings.put_customer_rules", "ledger.rulings.remove_customer_rule"},
     Step.PUT_DELETED: {"ledger.deletions.credit_deleted", "ledger.deletions.note_deleted"},
     Step.SETTLE_MARKS: {"ledger.ledger.Ledger.settle_marks"},
+    Step.SUM_USAGE: {"ledger.usage_sums.store_some_sums"},
     Step.BACK_UP: {"ledger.backups._publish"},
     Step.RESTORE: {"ledger.backups.fill", "ledger.backups._copy_to_file", "ledger.opening._copy_rows"},
     Step.TAG: {"ledger.ledger.Ledger.tagged"},

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
 from itertools import groupby
-from typing import Any
 
 import msgspec
 
 from ..config import Config
 from ..core.clock import DAY_US, HOUR_US, Clock, format_time, parse_time
-from ..core.credits import parse_micros
 from ..errors import RemoteError
 from ..ledger import Ledger
 from ..ledger.alerts import begin_telling, end_telling, note_alerts
@@ -29,7 +26,7 @@ from .figures import Amount, Figures, figures
 from .paging import Listing, read_cursor, write_cursor
 from .ranges import month_named
 from .service import Every, Job
-from .usage import usage
+from .usage import usage_totals
 
 log = logging.getLogger("tallymark")
 
@@ -203,15 +200,12 @@ def _to_date(ledger: Ledger, now_us: int) -> Iterator[tuple[str, ToDate]]:
     """The usage of every customer in the billing period to date, as it was last read of Stripe, else in the month."""
     periods = {row["customer_id"]: row["start_us"] for row in ledger.query("current_periods", now_us=now_us)}
     month_us = month_named(format_time(now_us)[:7], now_us)[0]
-    for row in usage(ledger, month_us, now_us, None, "customer"):
-        if row["key"] not in periods:
-            yield row["key"], _used(row, month_us)
+    for customer_id, total in usage_totals(ledger, month_us, now_us, "", "customer").items():
+        if customer_id not in periods:
+            yield customer_id, ToDate(month_us, total.micros, total.margin_usd)
     for start_us, group in groupby(periods, key=lambda customer_id: periods[customer_id]):
         customers = set(group)
-        for row in usage(ledger, start_us, now_us, min(customers) if len(customers) == 1 else None, "customer"):
-            if row["key"] in customers:
-                yield row["key"], _used(row, start_us)
-
-
-def _used(row: Mapping[str, Any], from_us: int) -> ToDate:
-    return ToDate(from_us, parse_micros(row["credits"]), Decimal(row["margin_usd"]))
+        only = min(customers) if len(customers) == 1 else ""
+        for customer_id, total in usage_totals(ledger, start_us, now_us, only, "customer").items():
+            if customer_id in customers:
+                yield customer_id, ToDate(start_us, total.micros, total.margin_usd)

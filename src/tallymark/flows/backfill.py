@@ -26,6 +26,7 @@ from .read import choose_generation, choose_known, collect_span, style_of
 from .stations import Project, Stations, open_stations
 from .summary import Requests, count_reasons, zeros
 from .sync import decider_of, start_run
+from .usage_sums import store_usage_sums
 
 ROWS = 1000
 PURPOSE = "backfill"
@@ -84,6 +85,7 @@ def _run(stations: Stations, from_us: int, to_us: int | None, dry_run: bool, pro
     untagged_lately = sum(_untagged_since(stations, project, run.now_us - DAY_US) for project in stations.projects)
     tagged = [_tag(stations, project, progress) for project in stations.projects]
     summary = BackfillSummary(run.run_id, dry_run, format_time(from_us), format_time(to_us or run.now_us))
+    store_usage_sums(stations.ledger)
     _fill(summary, stations, run, collected, tagged, untagged_lately)
     stations.ledger.finish_run(run.run_id, msgspec.json.encode(summary), stations.clock.now_us())
     log_unknown_marks(stations.ledger, collected)

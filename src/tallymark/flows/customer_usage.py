@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from decimal import Decimal
-from itertools import groupby
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from ..config import Config
 from ..core.clock import format_time
-from ..core.credits import EXACT, format_micros, format_usd, round_to_micros
+from ..core.credits import format_micros, format_usd
 from ..ledger import Ledger
 from ..ledger.database import Database
 from .ranges import check_range, month_named
 from .stations import source_key
-from .subjects import NO_LIMIT
 from .sync import purpose_of
-from .usage import models_text
-
-OTHER = "other"
+from .usage_sums import Component, UsageSum, billed_traces, micros_of, usage_sums
 
 
 class ComponentUsage(msgspec.Struct):
@@ -71,17 +66,6 @@ class UsageEvent(msgspec.Struct):
     components: dict[str, str]
 
 
-@dataclass(slots=True)
-class _Sums:
-    traces: int = 0
-    billed_micros: int = 0
-    waived_micros: int = 0
-    updated_at_us: int | None = None
-    credits: dict[str, int] = field(default_factory=dict)
-    costs_usd: dict[str, Decimal] = field(default_factory=dict)
-    models: dict[str, list[int]] = field(default_factory=dict)
-
-
 def range_or_period(
     ledger: Ledger, customer_id: str, from_us: int | None, to_us: int | None, now_us: int
 ) -> tuple[int, int]:
@@ -99,72 +83,51 @@ def range_or_period(
 
 def usage_summary(ledger: Ledger, config: Config, customer_id: str, from_us: int, to_us: int) -> UsageSummary:
     """What a customer used in a range of time, by component and by model."""
-    sums = _Sums()
     with ledger.one_moment() as db:
-        for row, model in _traces(db, customer_id, from_us, to_us, NO_LIMIT):
-            _add(sums, row, model)
+        sums = list(usage_sums(ledger, db, from_us, to_us, customer_id))
         read_up_to_us = _read_up_to_us(db, config)
+    updated_at_us = max((each.read_at_us for each in sums), default=None)
     return UsageSummary(
         customer_id,
         format_time(from_us),
         format_time(to_us),
-        format_micros(sums.billed_micros - sums.waived_micros),
-        format_micros(sums.waived_micros),
-        sums.traces,
-        [
-            ComponentUsage(name, format_micros(micros), format_usd(sums.costs_usd.get(name, Decimal(0))))
-            for name, micros in sorted(sums.credits.items())
-        ],
-        [ModelUsage(model, traces, format_micros(micros)) for model, (traces, micros) in sorted(sums.models.items())],
+        format_micros(sum(each.charged_micros for each in sums)),
+        format_micros(sum(each.waived_micros for each in sums)),
+        sum(each.traces for each in sums),
+        _components(sums),
+        _models(sums),
         format_time(read_up_to_us) if read_up_to_us is not None else None,
-        format_time(sums.updated_at_us) if sums.updated_at_us is not None else None,
+        format_time(updated_at_us) if updated_at_us is not None else None,
     )
+
+
+def _components(sums: Iterable[UsageSum]) -> list[ComponentUsage]:
+    total: dict[str, Component] = {}
+    for each in sums:
+        for name, part in each.components.items():
+            total.setdefault(name, Component()).add(part.micros, part.cost_usd)
+    return [
+        ComponentUsage(name, format_micros(part.micros), format_usd(part.cost_usd))
+        for name, part in sorted(total.items())
+    ]
+
+
+def _models(sums: Iterable[UsageSum]) -> list[ModelUsage]:
+    traces, micros = Counter[str](), Counter[str]()
+    for each in sums:
+        traces[each.model] += each.traces
+        micros[each.model] += each.charged_micros
+    return [ModelUsage(model, traces[model], format_micros(micros[model])) for model in sorted(traces)]
 
 
 def usage_events(ledger: Ledger, customer_id: str, from_us: int, to_us: int, limit: int) -> list[UsageEvent]:
     """The billed traces of a customer in a range of time, the newest first."""
     with ledger.one_moment() as db:
-        return [_event(row, model) for row, model in _traces(db, customer_id, from_us, to_us, limit)]
-
-
-def _traces(db: Database, customer_id: str, from_us: int, to_us: int, limit: int) -> Iterator[tuple[Any, str]]:
-    """Each trace once, with its models as one key."""
-    wanted = {"customer_id": customer_id, "from_us": from_us, "to_us": to_us, "limit": limit}
-    rows = db.stream("customer_traces", **wanted)
-    for _, group in groupby(rows, key=lambda row: (row["project_id"], row["trace_id"])):
-        of_trace = list(group)
-        yield of_trace[0], models_text(row["model"] for row in of_trace)
-
-
-def _add(sums: _Sums, row: Any, model: str) -> None:
-    parts = msgspec.json.decode(row["components"]).get("parts", [])
-    sums.traces += 1
-    sums.billed_micros += row["billed_micros"]
-    sums.waived_micros += row["waived_micros"]
-    sums.updated_at_us = max(sums.updated_at_us or 0, row["read_at_us"])
-    for name, micros in _micros_of(parts, row["billed_micros"]).items():
-        sums.credits[name] = sums.credits.get(name, 0) + micros
-    for part in parts:
-        sums.costs_usd[part["name"]] = EXACT.add(
-            sums.costs_usd.get(part["name"], Decimal(0)), Decimal(part["cost_usd"])
-        )
-    of_model = sums.models.setdefault(model, [0, 0])
-    of_model[0] += 1
-    of_model[1] += row["billed_micros"] - row["waived_micros"]
-
-
-def _micros_of(parts: list[dict[str, str]], billed_micros: int) -> dict[str, int]:
-    """What each component came to. A trace is rounded once; what that moves is told with its largest component."""
-    micros = {part["name"]: round_to_micros(Decimal(part["credits"])) for part in parts} or {OTHER: 0}
-    largest = max(micros, key=lambda name: (micros[name], name))
-    micros[largest] += billed_micros - sum(micros.values())
-    return micros
+        return [_event(row, model) for row, model in billed_traces(db, customer_id, from_us, to_us, limit)]
 
 
 def _event(row: Any, model: str) -> UsageEvent:
-    components: Mapping[str, int] = _micros_of(
-        msgspec.json.decode(row["components"]).get("parts", []), row["billed_micros"]
-    )
+    components = micros_of(msgspec.json.decode(row["components"]).get("parts", []), row["billed_micros"])
     return UsageEvent(
         row["trace_id"],
         row["project_id"],

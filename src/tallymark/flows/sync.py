@@ -37,6 +37,7 @@ from .reports import take_reports
 from .send import Sent, send
 from .stations import Project, Stations, open_stations
 from .summary import FAILURES_MAX, Failure, MarkCounts, MeterEvents, Requests, SyncSummary
+from .usage_sums import store_usage_sums
 
 log = logging.getLogger("tallymark")
 
@@ -104,6 +105,7 @@ def run_sync(stations: Stations, request: Request, dry_run: bool, progress: Prog
     sent = _send(stations, run, request.ask_at_once, progress)
     sent.reported += reported
     marked = [mark_project(stations, project, progress) for project in stations.projects]
+    store_usage_sums(stations.ledger)
     _fill(summary, stations, run, collected, sent, marked)
     stations.ledger.finish_run(run.run_id, summary.encode(), stations.clock.now_us())
     log_unknown_marks(stations.ledger, collected)

@@ -2,96 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
 from ..core.clock import format_time
 from ..core.columns import Column, Kind
-from ..core.credits import EXACT, MICROS_PER_CREDIT, format_micros, format_usd
-from ..core.decisions import TraceKey
+from ..core.credits import EXACT, format_micros, format_usd
 from ..ledger import Ledger
-from ..ledger.database import Database
-from ..rating.cards import RateCard
 from ..tables import new_file, write_table
-from .cards import stored_cards
+from .usage_sums import UsageSum, usage_sums
 
-NOT_KNOWN, NO_NAME = "(not known)", "(no name)"
-Models = Mapping[TraceKey, Sequence[str]]
+NO_NAME = "(no name)"
 # The flow is the trace's name: a tag, which `billable(flow=...)` writes, is not kept in the ledger.
-KEYS: dict[str, Callable[[Any, Models], str]] = {
-    "customer": lambda row, _models: str(row["customer_id"]),
-    "day": lambda row, _models: format_time(row["timestamp_us"])[:10],
-    "model": lambda row, models: models_text(models.get((row["project_id"], row["trace_id"]), ())),
-    "flow": lambda row, _models: row["name"] or NO_NAME,
+KEYS: dict[str, Callable[[UsageSum], str]] = {
+    "customer": lambda each: each.customer_id,
+    "day": lambda each: format_time(each.day_us)[:10],
+    "model": lambda each: each.model,
+    "flow": lambda each: each.flow or NO_NAME,
 }
-COLUMNS = ("key", "traces", "credits", "cost_usd", "revenue_usd", "margin_usd")
 KINDS = (Kind.TEXT, Kind.INTEGER, Kind.AMOUNT, Kind.AMOUNT, Kind.AMOUNT, Kind.AMOUNT)
 
 
+class UsageRow(msgspec.Struct):
+    """What the billed traces of a key came to: credits, what Langfuse says they cost, and what the credits cost."""
+
+    key: str
+    traces: int
+    credits: str
+    cost_usd: str
+    revenue_usd: str
+    margin_usd: str
+
+
+COLUMNS = UsageRow.__struct_fields__
+
+
 @dataclass(slots=True)
-class _Sum:
+class UsageTotal:
+    """Sums of usage: micro-credits less what was waived, and exact USD."""
+
     traces: int = 0
-    billed_micros: int = 0
+    micros: int = 0
     cost_usd: Decimal = Decimal(0)
     revenue_usd: Decimal = Decimal(0)
 
+    @property
+    def margin_usd(self) -> Decimal:
+        """Revenue less cost."""
+        return EXACT.subtract(self.revenue_usd, self.cost_usd)
 
-def usage(ledger: Ledger, from_us: int, to_us: int, customer_id: str | None, by: str) -> list[dict[str, Any]]:
+    def add(self, other: UsageSum | UsageTotal) -> None:
+        """Add more."""
+        self.traces += other.traces
+        self.micros += other.micros if isinstance(other, UsageTotal) else other.charged_micros
+        self.cost_usd = EXACT.add(self.cost_usd, other.cost_usd)
+        self.revenue_usd = EXACT.add(self.revenue_usd, other.revenue_usd)
+
+    def row(self, key: str) -> UsageRow:
+        """The sums as text."""
+        money = (format_usd(each) for each in (self.cost_usd, self.revenue_usd, self.margin_usd))
+        return UsageRow(key, self.traces, format_micros(self.micros), *money)
+
+
+def usage(ledger: Ledger, from_us: int, to_us: int, customer_id: str | None, by: str) -> list[UsageRow]:
     """One row for each key, sorted: traces, credits, and in USD cost, revenue (credits at their price) and margin."""
-    cards = stored_cards(ledger)
-    sums: dict[str, _Sum] = {}
-    customer_id = customer_id or ""
+    totals = usage_totals(ledger, from_us, to_us, customer_id or "", by)
+    return [totals[key].row(key) for key in sorted(totals)]
+
+
+def usage_totals(ledger: Ledger, from_us: int, to_us: int, customer_id: str, by: str) -> dict[str, UsageTotal]:
+    """The same as numbers, by key."""
+    totals: dict[str, UsageTotal] = {}
     with ledger.one_moment() as db:
-        models = models_of(db, from_us, to_us, customer_id) if by == "model" else {}
-        for row in db.stream("usage_components", from_us=from_us, to_us=to_us, customer_id=customer_id):
-            _add(sums.setdefault(KEYS[by](row, models), _Sum()), row, cards)
-    return [_row(key, sums[key]) for key in sorted(sums)]
+        for each in usage_sums(ledger, db, from_us, to_us, customer_id):
+            totals.setdefault(KEYS[by](each), UsageTotal()).add(each)
+    return totals
 
 
-def models_of(db: Database, from_us: int, to_us: int, customer_id: str) -> dict[TraceKey, list[str]]:
-    """The models that each billed trace of a range used, in order; only observations tell them."""
-    found: dict[TraceKey, list[str]] = {}
-    for row in db.stream("usage_models", from_us=from_us, to_us=to_us, customer_id=customer_id):
-        found.setdefault((row["project_id"], row["trace_id"]), []).append(row["model"])
-    return found
+def usage_by_day(ledger: Ledger, from_us: int, to_us: int, customer_id: str = "") -> list[UsageRow]:
+    """A row for each UTC day with usage, of one customer or all, the earliest first."""
+    return usage(ledger, from_us, to_us, customer_id, "day")
 
 
-def models_text(models: Iterable[str | None]) -> str:
-    """The models of a trace as one key. A trace of several is not divided: its time belongs to none of them."""
-    return ", ".join(dict.fromkeys(model for model in models if model)) or NOT_KNOWN
-
-
-def _add(total: _Sum, row: Any, cards: Mapping[str, RateCard]) -> None:
-    total.traces += 1
-    billed_micros = row["billed_micros"] - row["waived_micros"]
-    total.billed_micros += billed_micros
-    for part in msgspec.json.decode(row["components"]).get("parts", []):
-        # Cost is what Langfuse reports; the other components rest on prices of the rate card.
-        if part["name"] == "ai":
-            total.cost_usd = EXACT.add(total.cost_usd, Decimal(part["cost_usd"]))
-    credits = EXACT.divide(Decimal(billed_micros), Decimal(MICROS_PER_CREDIT))
-    price = cards[row["card_digest"]].credit_price_usd_at(row["timestamp_us"])
-    total.revenue_usd = EXACT.add(total.revenue_usd, EXACT.multiply(credits, price))
-
-
-def _row(key: str, total: _Sum) -> dict[str, Any]:
-    return {
-        "key": key,
-        "traces": total.traces,
-        "credits": format_micros(total.billed_micros),
-        "cost_usd": format_usd(total.cost_usd),
-        "revenue_usd": format_usd(total.revenue_usd),
-        "margin_usd": format_usd(EXACT.subtract(total.revenue_usd, total.cost_usd)),
-    }
-
-
-def write_usage(path: Path, form: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_usage(path: Path, form: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows of `usage` as "csv" or "parquet". Raises ConfigError if the file or the form cannot be written."""
-    columns = [Column(name, kind) for name, kind in zip(COLUMNS, KINDS, strict=True)]
     with new_file(path) as file:
-        write_table(form, file, columns, ([row[name] for name in COLUMNS] for row in rows))
+        put_usage(file, form, rows)
+
+
+def put_usage(file: BinaryIO, form: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """The same into an open file."""
+    columns = [Column(name, kind) for name, kind in zip(COLUMNS, KINDS, strict=True)]
+    write_table(form, file, columns, ([row[name] for name in COLUMNS] for row in rows))

@@ -18,6 +18,9 @@ def copy_rows_txn(source: Database, target: Database, progress: Told) -> None:
     target.write("clear_chain")
     done = 0
     for table in source.tables():
+        if table == "usage_stale":
+            # Traces come before it, and copying them has made their sums stale.
+            target.write("clear_stale_usage")
         columns = source.columns_of(table)
         for rows in batched(source.stream_table(table), ROWS):
             target.insert_rows(table, columns, rows)

@@ -17,5 +17,5 @@ select 'trigger', t.tgname, case when t.tgenabled = 'O' then p.proname else 'not
 union all
 select 'function', p.proname, p.prosrc
   from pg_proc as p
- where p.pronamespace = (select oid from pg_namespace where nspname = current_schema()) and p.proname = 'refuse_edit'
+ where p.pronamespace = (select oid from pg_namespace where nspname = current_schema()) and p.proname in ('refuse_edit', 'note_stale_usage')
  order by 1, 2

@@ -1,7 +1,8 @@
 -- customer_traces: the billed traces of a customer in a range of time, the newest first, with what they came to, once for each
 -- observation that names a model. What was waived by a decision is not charged.
-select t.project_id, t.trace_id, t.timestamp_us, t.name, t.billed_micros, t.components, t.read_at_us, t.waived_micros, u.model
-  from (select project_id, trace_id, timestamp_us, name, billed_micros, components, read_at_us,
+select t.project_id, t.trace_id, t.timestamp_us, t.name, t.billed_micros, t.card_digest, t.components,
+       t.read_at_us, t.waived_micros, u.model
+  from (select project_id, trace_id, timestamp_us, name, billed_micros, card_digest, components, read_at_us,
                case when waived_micros = 0 then 0
                     else (select cast(coalesce(sum(-e.amount_micros), 0) as bigint) from entry as e
                            where e.project_id = trace.project_id and e.trace_id = trace.trace_id and e.kind = 'waiver')

@@ -1,0 +1,55 @@
+-- What billed traces come to, by day: a page reads some rows of it instead of every trace (docs/adr/0036). What columns mean
+-- stands in 0007 for SQLite.
+
+create table usage_sum (
+    day_us bigint not null,
+    customer_id text collate "C" not null,
+    flow text collate "C" not null,
+    model text collate "C" not null,
+    traces bigint not null,
+    billed_micros bigint not null,
+    waived_micros bigint not null,
+    first_us bigint not null,
+    last_us bigint not null,
+    read_at_us bigint not null,
+    cost_usd text collate "C" not null,
+    revenue_usd text collate "C" not null,
+    components text collate "C" not null,
+    primary key (day_us, customer_id, flow, model)
+);
+
+create index usage_sum_by_customer on usage_sum (customer_id, day_us);
+
+create table usage_stale (
+    day_us bigint not null,
+    customer_id text collate "C" not null,
+    primary key (day_us, customer_id)
+);
+
+create index trace_by_customer on trace (customer_id, timestamp_us);
+
+create function note_stale_usage() returns trigger language plpgsql as $$
+begin
+    if tg_op = 'UPDATE' and old.outcome = 'billed' and old.customer_id is not null then
+        insert into usage_stale (day_us, customer_id)
+        values (old.timestamp_us - old.timestamp_us % 86400000000, old.customer_id)
+        on conflict do nothing;
+    end if;
+    if new.outcome = 'billed' and new.customer_id is not null then
+        insert into usage_stale (day_us, customer_id)
+        values (new.timestamp_us - new.timestamp_us % 86400000000, new.customer_id)
+        on conflict do nothing;
+    end if;
+    return null;
+end
+$$;
+
+create trigger new_usage_is_stale after insert on trace for each row execute function note_stale_usage();
+create trigger changed_usage_is_stale
+after update of customer_id, timestamp_us, outcome, billed_micros, waived_micros, card_digest, components, name, read_at_us
+on trace for each row execute function note_stale_usage();
+
+insert into usage_stale (day_us, customer_id)
+select distinct timestamp_us - timestamp_us % 86400000000, customer_id
+  from trace
+ where outcome = 'billed' and customer_id is not null;
