@@ -46,6 +46,7 @@ class Step(StrEnum):
     TAG = "tag"
     PUT_JOB = "put job"
     PUT_ALERTS = "put alerts"
+    PUT_REQUEST = "put request"
     BACK_UP = "back up"
     RESTORE = "restore"
     LANGFUSE_READ = "langfuse read"

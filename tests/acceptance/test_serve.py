@@ -17,10 +17,13 @@ from judge import check_marks, check_money, check_order, check_traces, is_exact
 
 from child import Stop, Then
 from databases import DATABASES, fresh_ledgers, has_table
+from tallymark import config
 from tallymark.cli import cli
+from tallymark.clock import SystemClock
 from tallymark.errors import ConfigError
 from tallymark.failpoints import Side, Step
-from worlds import open_world, tallymark, until
+from tallymark.flows.runs import RunWish, ask_for_run
+from worlds import open_world, until
 
 TRACES = 220
 COMMAND = ("serve", "--port", "0", "--json")
@@ -95,7 +98,7 @@ def test_two_serve_one_ledger_and_one_is_killed(world):
     lost.kill()
     assert lost.end().status == -signal.SIGKILL
 
-    until(lambda: is_exact(world) and world.ask("select runs >= 2 from job")[0][0])
+    until(lambda: is_exact(world) and world.ask("select runs >= 2 from job where name = 'sync'")[0][0])
     runs = world.ask("select started_at_us, finished_at_us from run where finished_at_us is not null order by 1")
     assert all(ended <= began for (_, ended), (began, _) in itertools.pairwise(runs))
     os.kill(other.process_id, signal.SIGTERM)
@@ -118,6 +121,24 @@ def test_killed_where_a_job_is_noted_bills_once(world, time, side):
     os.kill(other.process_id, signal.SIGTERM)
     assert other.end().status == 0
     check_all(world)
+
+
+@pytest.mark.parametrize("side", Side)
+@pytest.mark.parametrize("time", [1, 2])
+def test_killed_where_a_requested_run_is_noted_runs_it_again(tmp_path, time, side):
+    """When it is taken (1), or when its end is stored (2): the next service takes it over, and it bills once."""
+    with open_world(tmp_path, traces=40) as world:
+        world.settings.update(SETTINGS)
+        run_id = ask_for_run(config.load(None, world.settings), RunWish("full"), "Ada", SystemClock().now_us())
+        lost = CrashChild(world, COMMAND, Stop(Step.PUT_REQUEST, side, time), constants=SOON)
+        assert lost.end().status == -signal.SIGKILL
+        other = CrashChild(world, COMMAND, constants=SOON)
+        until(lambda: world.ask("select 1 from run_request, job where run_request.finished_at_us > 0 and runs > 0"))
+        os.kill(other.process_id, signal.SIGTERM)
+        assert other.end().status == 0
+        taken = 1 if (time, side) in ((1, Side.BEFORE), (2, Side.AFTER)) else 2
+        assert world.ask("select request_id, attempt, problem from run_request") == [(run_id, taken, "")]
+        check_all(world)
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path):
@@ -146,14 +167,23 @@ def _handles_no_more(process_id):
 
 
 def test_a_fresh_machine_is_told_what_to_set(tmp_path):
-    """All keys at once, and nothing was made."""
-    ended = tallymark(tmp_path, "serve")
+    """It starts and says each setting, on the terminal and on its page; it bills nothing and makes nothing."""
+    with open_world(tmp_path) as world:
+        keys = ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY", "BILLING_STRIPE_SECRET_KEY")
+        assert all(world.settings.pop(key) for key in keys)
+        child = world.start(*COMMAND)
+        url = address_of(child)
+        assert ask(f"{url}/readyz") == (503, "a setting is missing or wrong; `tallymark doctor` says which.\n")
+        status, shown = ask(url)
+        child.process.send_signal(signal.SIGTERM)
+        ended = child.end()
 
-    assert ended.status == 2
-    for name in ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY", "BILLING_STRIPE_SECRET_KEY"):
-        assert name in ended.err
-    assert ended.err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+        assert (ended.status, status) == (0, 200)
+        for name in keys:
+            assert f"nothing is billed until {name} is set (in " in ended.err
+            assert name in shown
+        assert ended.err.count("\n") == 3
+        assert not world.has_ledger()
 
 
 def test_other_hosts_need_a_token(tmp_path):

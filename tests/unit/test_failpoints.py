@@ -55,6 +55,7 @@ PLACES = {
     Step.PUT_JOB: {f"ledger.jobs.{name}" for name in ("plan", "take", "renew", "finish", "release")},
     Step.PUT_ALERTS: {f"ledger.alerts.{name}" for name in ("note_alerts", "begin_telling", "end_telling")},
     Step.ALERT_SEND: {"remote.webhook.post"},
+    Step.PUT_REQUEST: {f"ledger.run_requests.{name}" for name in ("ask", "take", "renew", "finish", "release")},
     Step.LANGFUSE_READ: {"remote.langfuse.LangfuseClient._once"},
     Step.LANGFUSE_WRITE: {"remote.langfuse.LangfuseClient._once"},
     Step.STRIPE_SEND: {"meter.stripe_events.StripeMeter.send"},

@@ -30,7 +30,7 @@ class Runs:
         self.at_us = []
         self.does = lambda clock, progress: Done()
 
-    def __call__(self, clock, progress):
+    def __call__(self, clock, progress, _asked):
         self.at_us.append(self.clock.now_us())
         return self.does(clock, progress)
 

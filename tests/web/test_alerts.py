@@ -45,3 +45,19 @@ def test_metrics_count_alerts_by_rule_and_name_nobody(wrong, connect):
     assert 'tallymark_alert{rule="spend"} 3.0' in told
     assert 'tallymark_alert{rule="lag"} 0.0' in told
     assert "cus_0" not in told
+
+
+def test_the_first_page_says_what_is_wrong(wrong, browser):
+    """With since when; nothing if nothing is."""
+    told = " ".join(browser.get("/").text.split())
+
+    assert "<strong>Something is wrong</strong>" in told
+    assert "spend: customer cus_2 has used 500.000000 credits" in told
+    assert "since 2026-11-23 12:00:00 UTC" in told
+
+
+def test_the_first_page_says_nothing_where_nothing_is_wrong(put, run, browser):
+    """No empty box."""
+    put("t1")
+    run(full=True)
+    assert "Something is wrong" not in browser.get("/").text

@@ -33,6 +33,7 @@ log = logging.getLogger("tallymark")
 ALERTS = "alerts"
 # How long a difference without a cause is looked for in what reconciliations found.
 DRIFT_DAYS = 8
+NOTICES = 20
 _PROBLEM = "alert webhook"
 
 
@@ -87,6 +88,12 @@ def alerts(ledger: Ledger, limit: int, cursor: str | None = None) -> Listing[Ale
     rows = list(ledger.query("alerts_after", rule=rule, subject=subject, limit=limit + 1))
     more = write_cursor(rows[limit - 1]["rule"], rows[limit - 1]["subject"]) if len(rows) > limit else None
     return Listing([_alert(row) for row in rows[:limit]], more)
+
+
+def alert_notices(ledger_url: str) -> Listing[Alert]:
+    """The first alerts, for a page that has other things to say too. Raises LedgerError."""
+    with using_ledger(ledger_url, read_only=True) as ledger:
+        return alerts(ledger, NOTICES)
 
 
 def _alert(row: Row) -> Alert:

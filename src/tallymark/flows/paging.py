@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -12,6 +13,7 @@ from ..errors import ConfigError
 
 T = TypeVar("T")
 ROWS_DEFAULT, ROWS_MAX = 100, 1000
+NO_CURSOR = "that is no cursor of this list; begin without one."
 
 
 class Listing(msgspec.Struct, Generic[T]):
@@ -19,6 +21,15 @@ class Listing(msgspec.Struct, Generic[T]):
 
     items: list[T]
     next: str | None
+
+
+def every(read: Callable[[str | None], Listing[T]]) -> Iterator[T]:
+    """Every item of a list, read page by page: `read` is given each page's cursor."""
+    found = read(None)
+    yield from found.items
+    while found.next:
+        found = read(found.next)
+        yield from found.items
 
 
 def write_cursor(*place: str | int) -> str:
@@ -31,6 +42,9 @@ def read_cursor(cursor: str, *kinds: type) -> tuple[Any, ...]:
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
         place = msgspec.json.decode(base64.b64decode(padded, b"-_", validate=True))
-        return msgspec.convert(place, tuple[kinds])  # type: ignore[valid-type]
+        found: tuple[Any, ...] = msgspec.convert(place, tuple[kinds])  # type: ignore[valid-type]
     except (binascii.Error, UnicodeError, msgspec.DecodeError) as error:
-        raise ConfigError("that is no cursor of this list; begin without one.") from error
+        raise ConfigError(NO_CURSOR) from error
+    if any("\0" in value if isinstance(value, str) else abs(value) >= 2**63 for value in found):
+        raise ConfigError(NO_CURSOR)
+    return found

@@ -18,7 +18,7 @@ from ..core.states import State
 from ..ledger import Ledger
 from ..ledger.opening import dry_copy
 from ..ledger.reports import suspects
-from ..ledger.rows import RunRef
+from ..ledger.rows import Asked, RunRef
 from ..meter.stripe_events import StripeMeter
 from .audit import WIDTH_US, Audit, Auditor
 from .collect import Collected, range_of
@@ -48,12 +48,13 @@ def reconcile(
     repair: bool = False,
     clock: Clock | None = None,
     progress: Progress = quiet,
+    asked: Asked | None = None,
 ) -> tuple[Reconciliation, Audit]:
     """Compare Langfuse, ledger and Stripe over a range, the look-back unless one is named.
 
     `by` is "hour" or "day"; None compares by hour unless a bucket of the range is wider. With `repair` the range is
     synced first: that bills what is not billed, settles what is in doubt and writes lost marks. Besides that nothing
-    is written.
+    is written. `asked` says who asked for it, if it was not started by hand.
     Raises ConfigError, RemoteError or LedgerError.
     """
     check_range(from_us, to_us)
@@ -67,7 +68,7 @@ def reconcile(
             else None
         )
         check_meter(stations)
-        run = start_run(stations, "reconcile")
+        run = start_run(stations, "reconcile", asked)
         audit = _audit(stations, run, from_us, to_us, by, progress)
         found = reconciliation_of(stations, run, audit, repaired)
         stations.ledger.finish_run(run.run_id, found.encode(), stations.clock.now_us())

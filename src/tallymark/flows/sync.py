@@ -18,7 +18,7 @@ from ..errors import NotFound, WrongMode
 from ..ledger import Ledger
 from ..ledger.ledger import Coverage
 from ..ledger.reports import unexplained_reports
-from ..ledger.rows import RunRef
+from ..ledger.rows import Asked, RunRef
 from ..ledger.rulings import ruling_of
 from ..rating.cards import card_text
 from .cancel import cancel_lower
@@ -71,25 +71,29 @@ def sync(
     dry_run: bool = False,
     clock: Clock | None = None,
     progress: Progress = quiet,
+    asked: Asked | None = None,
 ) -> SyncSummary:
     """Collect new usage, send it to the meter and mark its traces; returns what `tallymark sync --json` prints.
 
     Reads what is new and the overlap; with `full` the whole look-back; or the range or the one trace that is named.
     `from_us` and `to_us` are microseconds since 1970. A dry run writes nothing anywhere.
+    `asked` says who asked for it, if it was not started by hand.
     Raises ConfigError, RemoteError or LedgerError; whatever was recorded before stays, and the next run goes on.
     """
     check_range(from_us, to_us)
     only_pending = config.use_tag_filtering if use_tag_filtering is None else use_tag_filtering
     request = Request(trace_id, from_us, to_us, full, only_pending and trace_id is None)
     with open_stations(config, dry_run=dry_run, clock=clock) as stations:
-        return run_sync(stations, request, dry_run, progress)
+        return run_sync(stations, request, dry_run, progress, asked)
 
 
-def run_sync(stations: Stations, request: Request, dry_run: bool, progress: Progress) -> SyncSummary:
+def run_sync(
+    stations: Stations, request: Request, dry_run: bool, progress: Progress, asked: Asked | None = None
+) -> SyncSummary:
     """One sync over stations that are open already."""
     check_meter(stations)
     _log_clock(stations)
-    run = start_run(stations, "sync")
+    run = start_run(stations, "sync", asked)
     reported = take_reports(stations, run)
     spans = {project.source_key: _span(stations, project, request, run.now_us) for project in stations.projects}
     chosen = {project.source_key: choose_generation(stations, project) for project in stations.projects}
@@ -133,11 +137,12 @@ def _require_found(request: Request, collected: Sequence[Collected]) -> None:
         raise NotFound(f"there is no trace {request.trace_id!r} in the projects of these keys (LANGFUSE_PUBLIC_KEY).")
 
 
-def start_run(stations: Stations, verb: str) -> RunRef:
+def start_run(stations: Stations, verb: str, asked: Asked | None = None) -> RunRef:
     """Begin a run: its id, its moment, and the settings it decides by."""
     config, now_us = stations.config, stations.clock.now_us()
-    run = RunRef(machine.current().random_hex(32), now_us, config.decision_digest)
-    stations.ledger.start_run(run.run_id, verb, now_us, config.rate_card.digest, card_text(config.rate_card))
+    run_id, by = asked or Asked(machine.current().random_hex(32), "")
+    run = RunRef(run_id, now_us, config.decision_digest)
+    stations.ledger.start_run(run_id, verb, now_us, config.rate_card.digest, card_text(config.rate_card), by)
     return run
 
 

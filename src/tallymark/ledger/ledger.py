@@ -24,6 +24,7 @@ from ..failpoints import Step
 from . import gathering, rows, sending
 from .chain import link_entries_txn
 from .database import Database, Row
+from .owner import this_process
 from .rows import RunRef
 
 _encode = msgspec.json.Encoder().encode
@@ -94,10 +95,13 @@ class Ledger:
 
     # --- runs and coverage
 
-    def start_run(self, run_id: str, verb: str, now_us: int, card_digest: str, card_text: str) -> None:
-        """Note that a run begins, and under which rate card."""
+    def start_run(
+        self, run_id: str, verb: str, now_us: int, card_digest: str, card_text: str, asked_by: str = ""
+    ) -> None:
+        """Note that a run begins, under which rate card, and who asked for it: '' is by hand."""
         with self._db.transaction(Step.START_RUN):
-            self._db.write("start_run", run_id=run_id, verb=verb, now_us=now_us)
+            run = {"run_id": run_id, "verb": verb, "now_us": now_us, "asked_by": asked_by}
+            self._db.write("start_run", **run, owner=this_process())
             self._db.write("put_rate_card", digest=card_digest, body=card_text, now_us=now_us)
 
     def finish_run(self, run_id: str, summary: bytes, now_us: int) -> None:

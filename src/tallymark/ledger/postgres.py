@@ -34,6 +34,7 @@ from .statements import migration, numbered
 MIGRATIONS = (
     "0001_first",
     "0002_jobs",
+    "0003_requested_runs",
     "0004_usage_sums",
     "0005_search",
     "0006_alerts",

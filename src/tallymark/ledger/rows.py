@@ -25,6 +25,13 @@ class RunRef(NamedTuple):
     decision_digest: str
 
 
+class Asked(NamedTuple):
+    """Under which id a run is kept, and who asked for it; '' is who started it by hand."""
+
+    run_id: str
+    by: str
+
+
 class PutTrace(NamedTuple):
     """A trace as it was read, and what was decided."""
 

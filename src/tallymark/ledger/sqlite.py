@@ -22,6 +22,7 @@ MIGRATIONS = (
     "0003_decisions",
     "0004_append_only",
     "0005_jobs",
+    "0006_requested_runs",
     "0007_usage_sums",
     "0008_search",
     "0009_alerts",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 from litestar import Litestar, Request, Router
@@ -39,9 +40,16 @@ HEADERS = {
 }
 
 
-def make_app(config: Config, clock: Clock) -> Litestar:
-    """The application: health, metrics, Stripe's webhook, the JSON API under /api/v1, and the dashboard."""
-    service = Service(config, clock, Access(config), Metrics(lambda: figures(config.ledger_url), clock))
+def _nobody() -> None:
+    """Wake nobody: a process with a scheduler looks every few seconds."""
+
+
+def make_app(config: Config, clock: Clock, wake: Callable[[], None] = _nobody) -> Litestar:
+    """The application: health, metrics, Stripe's webhook, the JSON API under /api/v1, and the dashboard.
+
+    `wake` is called when a run was asked for, so that a scheduler beside it looks at once.
+    """
+    service = Service(config, clock, Access(config), Metrics(lambda: figures(config.ledger_url), clock), wake)
     return Litestar(
         route_handlers=[*OPERATIONS, _api(config), *pages.ENTRANCE, _dashboard(), *_static()],
         state=State({"access": service.access}),

@@ -14,7 +14,7 @@ from litestar.exceptions import HTTPException
 from litestar.response import Redirect
 
 from ..core.secrets import hide, told
-from ..errors import ConfigError, LedgerError, NotFound, RemoteError, TallymarkError
+from ..errors import ConfigError, LedgerError, LedgerMissing, NotFound, RemoteError, TallymarkError
 from .access import SignInNeeded
 from .templating import page
 
@@ -87,6 +87,8 @@ def _title(status: int) -> str:
 
 
 def _discreet(error: TallymarkError) -> str:
+    if isinstance(error, LedgerMissing):
+        return "there is no ledger yet: the first sync makes it; the overview says what is to be set before."
     return f"{type(error).__name__}; the log says more, and so does `tallymark doctor`."
 
 

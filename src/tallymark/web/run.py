@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import FrameType
 
 import uvicorn
 
 from ..clock import SystemClock
-from ..config import Config, require_langfuse, require_stripe
+from ..config import Config
 from ..core.clock import Clock
 from ..errors import ConfigError
 from ..flows.alerts import alert_jobs
-from ..flows.service import Scheduler, jobs_for
+from ..flows.service import Scheduler, jobs_for, run_requested
+from ..flows.setup import missing_settings
 from .app import make_app
+
+log = logging.getLogger("tallymark")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # Requests that are being answered when the service is told to stop.
@@ -28,28 +33,46 @@ GRACE_SECONDS = 5
 def serve(config: Config, host: str, port: int, announce: Callable[[str], None], clock: Clock | None = None) -> None:
     """Run the service until SIGTERM or SIGINT; `announce` is told its address. A second signal ends it at once.
 
-    Raises ConfigError for a missing setting or an address that cannot be used, and LedgerError; nothing was begun then.
+    Without a key it runs no jobs, and says in the log and on its pages what to set. Raises ConfigError for an address
+    that cannot be used, or that others may ask without a token, and LedgerError; nothing was begun then.
     """
-    require_keys(config)
     require_tokens(config, host)
     stop, clock = threading.Event(), clock or SystemClock()
-    schedulers = [Scheduler(config.ledger_url, jobs, clock, stop) for jobs in (jobs_for(config), alert_jobs(config))]
+    requested = partial(run_requested, config)
+    billing = Scheduler(config.ledger_url, jobs_for(config), clock, stop, requested=requested)
+    alerting = Scheduler(config.ledger_url, alert_jobs(config), clock, stop)
+    missing = missing_settings(config)
+    schedulers = [] if missing else [billing, alerting]
+
+    def wake() -> None:
+        for scheduler in (billing, alerting):
+            scheduler.wake()
+
     with _listening(host, port) as listener:
         for scheduler in schedulers:
             scheduler.plan()
-        server = _server(config, clock)
-        _stop_on_signals(server, stop)
-        # A second signal must not wait for them.
-        threads = [threading.Thread(target=each.run_forever, name="scheduler", daemon=True) for each in schedulers]
-        for thread in threads:
-            thread.start()
+        server = _server(config, clock, wake)
+        _stop_on_signals(server, stop, wake)
         announce(_address(listener))
-        try:
+        for each in missing:
+            log.warning("nothing is billed until %s is set (%s)", each.name, each.where)
+        with _running(schedulers, stop):
             server.run([listener])
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
+
+
+@contextlib.contextmanager
+def _running(schedulers: Sequence[Scheduler], stop: threading.Event) -> Iterator[None]:
+    """The schedulers in threads beside; a second signal must not wait for them."""
+    threads = [threading.Thread(target=each.run_forever, name="scheduler", daemon=True) for each in schedulers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for scheduler, thread in zip(schedulers, threads, strict=True):
+            scheduler.wake()
+            thread.join()
 
 
 class _Server(uvicorn.Server):
@@ -61,10 +84,10 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(config: Config, clock: Clock) -> _Server:
+def _server(config: Config, clock: Clock, wake: Callable[[], None]) -> _Server:
     return _Server(
         uvicorn.Config(
-            make_app(config, clock),
+            make_app(config, clock, wake),
             loop="asyncio",
             http="h11",
             ws="none",
@@ -78,29 +101,18 @@ def _server(config: Config, clock: Clock) -> _Server:
     )
 
 
-def _stop_on_signals(server: _Server, stop: threading.Event) -> None:
+def _stop_on_signals(server: _Server, stop: threading.Event, wake: Callable[[], None]) -> None:
     """Let the first signal stop both at their next safe point; the second one does what it does to any process."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         stop.set()
+        wake()
         server.should_exit = True
 
     for each in SIGNALS:
         signal.signal(each, handle)
-
-
-def require_keys(config: Config) -> None:
-    """Raise ConfigError that names every key that is missing."""
-    missing = []
-    for require in (require_langfuse, require_stripe):
-        try:
-            require(config)
-        except ConfigError as error:
-            missing.append(str(error))
-    if missing:
-        raise ConfigError("; ".join(missing))
 
 
 def require_tokens(config: Config, host: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from litestar.di import NamedDependency
@@ -24,6 +24,7 @@ class Service:
     clock: Clock
     access: Access
     metrics: Metrics
+    wake: Callable[[], None]
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Ledger]:

@@ -23,6 +23,7 @@ STATIC = HERE / "static"
 # Each page with its name in the navigation.
 NAVIGATION = [
     ("/", "Overview"),
+    ("/runs", "Runs"),
     ("/traces", "Traces"),
 ]
 

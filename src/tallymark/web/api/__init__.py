@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from . import alerts, status, traces
+from . import alerts, runs, status, traces
 
 HANDLERS = [
     *status.HANDLERS,
     *alerts.HANDLERS,
+    *runs.HANDLERS,
     *traces.HANDLERS,
 ]

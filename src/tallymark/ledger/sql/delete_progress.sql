@@ -1,0 +1,1 @@
+delete from run_progress where run_id = :run_id
