@@ -50,11 +50,16 @@ class Visitor:
     def __post_init__(self):
         self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("requestfailed", lambda request: self.complaints.append(f"failed: {request.url}"))
+        self.page.on("requestfailed", self._miss)
 
     def _hear(self, message):
         if message.type in ("error", "warning"):
             self.complaints.append(message.text)
+
+    def _miss(self, request):
+        # Whoever goes to the next page does not wait for the rest of this one.
+        if request.failure != "net::ERR_ABORTED":
+            self.complaints.append(f"{request.failure}: {request.url}")
 
     def open(self, path):
         """Go to a page; its status."""

@@ -5,7 +5,7 @@ import pytest
 from browsing import VARIANTS, shape_of
 
 # Kinds of pages that must be met on the way, so that a lost link is noticed.
-KINDS = {""}
+KINDS = {"", "customers", "customers-one", "usage"}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -9,6 +9,7 @@ import shlex
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -18,10 +19,12 @@ from typing import Any
 import click
 import msgspec
 import pytest
+import uvicorn
 
 import tallymark
 from tallymark import client
 from tallymark.cli import cli
+from tallymark.clock import SystemClock
 from tallymark.config import SETTINGS, load
 from tallymark.core.decisions import MarkState, Outcome
 from tallymark.core.states import State
@@ -31,6 +34,8 @@ from tallymark.ledger import open_ledger
 from tallymark.rating.cards import parse_card
 from tallymark.sandbox.process import Options, Ready, start
 from tallymark.show_ledger import copied_as_json, verified_as_json
+from tallymark.web.app import make_app
+from worlds import until
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -341,7 +346,7 @@ def test_the_python_of_the_readme_runs(environment):
 
 def test_the_example_for_applications_runs(environment):
     """The page's example prints what the first customer of the story has used."""
-    (block,) = blocks(DOCS / "howto" / "show-credits-to-customers.md", "python")
+    block, _ = blocks(DOCS / "howto" / "show-credits-to-customers.md", "python")
     # The story may have begun in the month before this one.
     block = block.replace('usage_summary("cus_001"', 'usage_summary("cus_001", from_us=0')
     block = block.replace('usage_events("cus_001"', 'usage_events("cus_001", from_us=0')
@@ -350,6 +355,29 @@ def test_the_example_for_applications_runs(environment):
     assert said.startswith(f"{billed['credits']} credits in {billed['traces']} runs since 1970-01-01")
     events = client.usage_events("cus_001", from_us=0, limit=3, config=load(None, environment))
     assert [line.split(" ")[0] for line in said.splitlines()[-3:]] == [event.time for event in events]
+
+
+def test_the_example_over_http_runs(environment):
+    """It says the same as the library does, with a token that may only read."""
+    _, block = blocks(DOCS / "howto" / "show-credits-to-customers.md", "python")
+    token = "a-token-that-may-only-read"
+    with served(load(None, {**environment, "BILLING_API_READ_TOKEN": token})) as url:
+        shown = {"TALLYMARK_URL": url, "BILLING_API_READ_TOKEN": token}
+        said = printed_by(block.replace('/usage"', '/usage?from=1970-01-01"'), {**environment, **shown})
+    (billed,) = [row for row in tallymark.usage(load(None, environment), from_us=0) if row["key"] == "cus_001"]
+    assert said.startswith(f"{billed['credits']} credits as of 20")
+
+
+@contextlib.contextmanager
+def served(config):
+    """The address of a service with these settings."""
+    server = uvicorn.Server(uvicorn.Config(make_app(config, SystemClock()), port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until(lambda: server.started)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
 
 
 def test_the_sandbox_example_is_a_test_that_passes(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,10 +13,11 @@ from ..core.clock import format_time
 from ..core.credits import format_micros, format_usd
 from ..ledger import Ledger
 from ..ledger.database import Database
+from .paging import Listing, read_cursor, write_cursor
 from .ranges import check_range, month_named
 from .stations import source_key
 from .sync import purpose_of
-from .usage_sums import Component, UsageSum, billed_traces, micros_of, usage_sums
+from .usage_sums import After, Component, UsageSum, billed_traces, micros_of, usage_sums
 
 
 class ComponentUsage(msgspec.Struct):
@@ -54,6 +55,20 @@ class UsageSummary(msgspec.Struct):
     updated_at: str | None
 
 
+class DayUsage(msgspec.Struct):
+    """What the traces of a UTC day came to."""
+
+    day: str
+    traces: int
+    credits: str
+
+
+class CustomerUsage(UsageSummary, kw_only=True):
+    """A usage summary, and the same by day; `credits` = the sum of `days` too."""
+
+    days: list[DayUsage]
+
+
 class UsageEvent(msgspec.Struct):
     """One billed trace: when it was, its name, and what it came to, by component. `credits` is less what was waived."""
 
@@ -83,22 +98,49 @@ def range_or_period(
 
 def usage_summary(ledger: Ledger, config: Config, customer_id: str, from_us: int, to_us: int) -> UsageSummary:
     """What a customer used in a range of time, by component and by model."""
+    sums, read_up_to_us = _read(ledger, config, customer_id, from_us, to_us)
+    return UsageSummary(**_summary(sums, read_up_to_us, customer_id, from_us, to_us))
+
+
+def customer_usage(ledger: Ledger, config: Config, customer_id: str, from_us: int, to_us: int) -> CustomerUsage:
+    """The same, and by day."""
+    sums, read_up_to_us = _read(ledger, config, customer_id, from_us, to_us)
+    return CustomerUsage(**_summary(sums, read_up_to_us, customer_id, from_us, to_us), days=_days(sums))
+
+
+def _read(
+    ledger: Ledger, config: Config, customer_id: str, from_us: int, to_us: int
+) -> tuple[list[UsageSum], int | None]:
     with ledger.one_moment() as db:
-        sums = list(usage_sums(ledger, db, from_us, to_us, customer_id))
-        read_up_to_us = _read_up_to_us(db, config)
+        return list(usage_sums(ledger, db, from_us, to_us, customer_id)), _read_up_to_us(db, config)
+
+
+def _summary(
+    sums: Sequence[UsageSum], read_up_to_us: int | None, customer_id: str, from_us: int, to_us: int
+) -> dict[str, Any]:
     updated_at_us = max((each.read_at_us for each in sums), default=None)
-    return UsageSummary(
-        customer_id,
-        format_time(from_us),
-        format_time(to_us),
-        format_micros(sum(each.charged_micros for each in sums)),
-        format_micros(sum(each.waived_micros for each in sums)),
-        sum(each.traces for each in sums),
-        _components(sums),
-        _models(sums),
-        format_time(read_up_to_us) if read_up_to_us is not None else None,
-        format_time(updated_at_us) if updated_at_us is not None else None,
-    )
+    return {
+        "customer": customer_id,
+        "from_": format_time(from_us),
+        "to": format_time(to_us),
+        "credits": format_micros(sum(each.charged_micros for each in sums)),
+        "waived": format_micros(sum(each.waived_micros for each in sums)),
+        "traces": sum(each.traces for each in sums),
+        "components": _components(sums),
+        "models": _models(sums),
+        "read_up_to": format_time(read_up_to_us) if read_up_to_us is not None else None,
+        "updated_at": format_time(updated_at_us) if updated_at_us is not None else None,
+    }
+
+
+def _days(sums: Iterable[UsageSum]) -> list[DayUsage]:
+    traces, micros = Counter[int](), Counter[int]()
+    for each in sums:
+        traces[each.day_us] += each.traces
+        micros[each.day_us] += each.charged_micros
+    return [
+        DayUsage(format_time(day_us)[:10], traces[day_us], format_micros(micros[day_us])) for day_us in sorted(traces)
+    ]
 
 
 def _components(sums: Iterable[UsageSum]) -> list[ComponentUsage]:
@@ -124,6 +166,26 @@ def usage_events(ledger: Ledger, customer_id: str, from_us: int, to_us: int, lim
     """The billed traces of a customer in a range of time, the newest first."""
     with ledger.one_moment() as db:
         return [_event(row, model) for row, model in billed_traces(db, customer_id, from_us, to_us, limit)]
+
+
+def usage_event_page(
+    ledger: Ledger, customer_id: str, from_us: int, to_us: int, limit: int, cursor: str | None = None
+) -> Listing[UsageEvent]:
+    """The same in pages. Raises ConfigError for a cursor that is none."""
+    after: After | None = None
+    if cursor is not None:
+        after = read_cursor(cursor, int, str, str)
+        if after[0] < from_us:
+            return Listing([], None)
+        after = (min(after[0], to_us), *after[1:])
+        to_us = min(to_us, after[0] + 1)
+    with ledger.one_moment() as db:
+        found = list(billed_traces(db, customer_id, from_us, to_us, limit + 1, after))
+    shown = [_event(row, model) for row, model in found[:limit]]
+    if len(found) <= limit:
+        return Listing(shown, None)
+    last = found[limit - 1][0]
+    return Listing(shown, write_cursor(last["timestamp_us"], last["project_id"], last["trace_id"]))
 
 
 def _event(row: Any, model: str) -> UsageEvent:

@@ -26,6 +26,8 @@ from .subjects import NO_LIMIT
 OTHER = "other"
 NOT_KNOWN = "(not known)"
 AI = "ai"
+After = tuple[int, str, str]
+"""A place in the traces of a customer: time, project and trace id of the one before."""
 _PRICE_UNIT = Decimal(MICROS_PER_CREDIT)
 
 
@@ -152,9 +154,14 @@ def _added_up(
     return list(sums.values())
 
 
-def billed_traces(db: Database, customer_id: str, from_us: int, to_us: int, limit: int) -> Iterator[tuple[Any, str]]:
-    """The billed traces of a customer in a range, the newest first: each once, with its models as one key."""
-    wanted = {"customer_id": customer_id, "from_us": from_us, "to_us": to_us, "limit": limit}
+def billed_traces(
+    db: Database, customer_id: str, from_us: int, to_us: int, limit: int, after: After | None = None
+) -> Iterator[tuple[Any, str]]:
+    """The billed traces of a customer in a range, the newest first, behind a place in this order if one is given: each
+    once, with its models as one key."""
+    at_us, project_id, trace_id = after or (to_us, "", "")
+    place = {"at_us": at_us, "after_project": project_id, "after_trace": trace_id}
+    wanted = {"customer_id": customer_id, "from_us": from_us, "to_us": to_us, "limit": limit, **place}
     rows = db.stream("customer_traces", **wanted)
     for _, group in groupby(rows, key=lambda row: (row["project_id"], row["trace_id"])):
         of_trace = list(group)

@@ -25,6 +25,7 @@ NAVIGATION = [
     ("/", "Overview"),
     ("/runs", "Runs"),
     ("/traces", "Traces"),
+    ("/customers", "Customers"),
 ]
 
 

@@ -9,6 +9,7 @@ select t.project_id, t.trace_id, t.timestamp_us, t.name, t.billed_micros, t.card
                end as waived_micros
           from trace
          where customer_id = :customer_id and outcome = 'billed' and timestamp_us >= :from_us and timestamp_us < :to_us
+           and (timestamp_us < :at_us or (project_id, trace_id) > (:after_project, :after_trace))
          order by timestamp_us desc, project_id, trace_id
          limit :limit) as t
   left join unit as u on u.project_id = t.project_id and u.trace_id = t.trace_id and u.model is not null

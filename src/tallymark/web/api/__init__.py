@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from . import alerts, runs, status, traces
+from . import alerts, customers, finance, runs, status, traces
 
 HANDLERS = [
+    *customers.HANDLERS,
+    *finance.HANDLERS,
     *status.HANDLERS,
     *alerts.HANDLERS,
     *runs.HANDLERS,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from . import login, overview, runs, traces
+from . import customers, login, overview, runs, traces
 
 # What is open to who has not signed in.
 ENTRANCE = [*login.HANDLERS]
 HANDLERS = [
+    *customers.HANDLERS,
     *overview.HANDLERS,
     *runs.HANDLERS,
     *traces.HANDLERS,
