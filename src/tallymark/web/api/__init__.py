@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from . import alerts, customers, finance, runs, status, traces
+=======
+from . import customers, finance, meter_events, runs, status, traces
+>>>>>>> main
 
 HANDLERS = [
     *customers.HANDLERS,
@@ -10,5 +14,6 @@ HANDLERS = [
     *status.HANDLERS,
     *alerts.HANDLERS,
     *runs.HANDLERS,
+    *meter_events.HANDLERS,
     *traces.HANDLERS,
 ]
