@@ -6,6 +6,7 @@ from litestar import get
 from litestar.response import Template
 
 from ...core.clock import DAY_US, MINUTE_US
+from ...flows.alerts import alert_notices
 from ...flows.figures import figures, why_not_ready
 from ...flows.setup import has_ledger, missing_settings
 from ..service import TheCaller, TheService
@@ -21,6 +22,7 @@ def overview(service: TheService, caller: TheCaller) -> Template:
         caller,
         missing=missing_settings(config),
         problem=why_not_ready(config, service.clock.now_us()),
+        alerts=alert_notices(config.ledger_url) if has_ledger(config) else None,
         figures=figures(config.ledger_url) if has_ledger(config) else None,
         lookback_days=f"{config.lookback_us / DAY_US:g}",
         every_minutes=f"{config.sync_every_us / MINUTE_US:g}",
