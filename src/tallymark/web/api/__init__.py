@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from . import alerts, customers, finance, runs, status, traces
-=======
-from . import customers, finance, meter_events, runs, status, traces
->>>>>>> main
+from . import alerts, customers, finance, meter_events, runs, status, traces
 
 HANDLERS = [
     *customers.HANDLERS,
