@@ -28,6 +28,7 @@ from ...flows.inbox import (
     plan,
 )
 from ...flows.paging import ROWS_DEFAULT, ROWS_MAX, every
+from ...flows.subjects import Subject
 from ..access import Caller
 from ..api.decisions import rules_of
 from ..api.held import SUBJECTS_SHOWN, subject_of
@@ -173,13 +174,18 @@ def _to_confirm(caller: Caller, form: DecisionForm, found: Plan, changed: str, s
         traces=kinds.count("trace"),
         events=kinds.count("meter_event"),
         subjects=[
-            (one.identity, one.reason, one.customer_id, format_micros(one.amount_micros))
+            (_address(one), one.identity, one.reason, one.customer_id, format_micros(one.amount_micros))
             for one in found.subjects[:SUBJECTS_SHOWN]
         ],
         items=found.items,
         does=_does(found.subjects[0].reason if kinds.count("trace") else "")[found.choice],
         takes_customer=found.choice in (Choice.ASSIGN, Choice.BILL_NOW) and form.customer.strip(),
     )
+
+
+def _address(subject: Subject) -> str:
+    """What names a subject, whichever projects there are."""
+    return "/".join(subject.key) if subject.key else subject.identity
 
 
 def _does(reason: str) -> dict[Choice, str]:
