@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from . import customers, finance, meter_events, runs, status, traces
+from . import alerts, customers, decisions, finance, held, meter_events, runs, status, traces
 
 HANDLERS = [
     *customers.HANDLERS,
     *finance.HANDLERS,
     *status.HANDLERS,
+    *alerts.HANDLERS,
     *runs.HANDLERS,
     *meter_events.HANDLERS,
     *traces.HANDLERS,
+    *held.HANDLERS,
+    *decisions.HANDLERS,
 ]

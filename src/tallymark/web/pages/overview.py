@@ -10,6 +10,7 @@ from litestar.response import Template
 
 from ...config import Config
 from ...core.clock import DAY_US, MINUTE_US
+from ...flows.alerts import alert_notices
 from ...flows.overview import status
 from ...flows.runs import asker
 from ...flows.setup import has_ledger, missing_settings
@@ -35,7 +36,7 @@ TheShown = NamedDependency[Period | None]
 @get("/", sync_to_thread=True, dependencies=SHOWN)
 def overview(service: TheService, caller: TheCaller, shown: TheShown) -> Template:
     """What is owed, sent, held and in doubt, how fresh that is, and what each day earned."""
-    found = _found(service, shown) if shown is not None else {"standing": None}
+    found = _found(service, shown) if shown is not None else {"standing": None, "alerts": None}
     return page("overview", caller, **setup_of(service.config), **found, asker=asker)
 
 
@@ -56,6 +57,7 @@ def _found(service: Service, shown: Period) -> dict[str, Any]:
     for each in totals.values():
         together.add(each)
     return {
+        "alerts": alert_notices(service.config.ledger_url),
         "standing": status(service.config, service.clock.now_us()),
         "period": shown,
         "days": days,
