@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from . import customers, finance, runs, status, traces
+from . import customers, finance, rates, runs, status, traces
 
 HANDLERS = [
     *customers.HANDLERS,
     *finance.HANDLERS,
+    *rates.HANDLERS,
     *status.HANDLERS,
     *runs.HANDLERS,
     *traces.HANDLERS,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from . import customers, login, overview, runs, traces
+from . import customers, login, overview, rates, runs, traces
 
 # What is open to who has not signed in.
 ENTRANCE = [*login.HANDLERS]
 HANDLERS = [
     *customers.HANDLERS,
     *overview.HANDLERS,
+    *rates.HANDLERS,
     *runs.HANDLERS,
     *traces.HANDLERS,
 ]
