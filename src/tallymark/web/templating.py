@@ -26,6 +26,7 @@ NAVIGATION = [
     ("/runs", "Runs"),
     ("/traces", "Traces"),
     ("/customers", "Customers"),
+    ("/reconciliation", "Reconciliation"),
     ("/rates", "Rates"),
 ]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from . import customers, finance, rates, runs, status, traces
+from . import customers, finance, rates, reconciliations, runs, status, traces
 
 HANDLERS = [
     *customers.HANDLERS,
     *finance.HANDLERS,
     *rates.HANDLERS,
+    *reconciliations.HANDLERS,
     *status.HANDLERS,
     *runs.HANDLERS,
     *traces.HANDLERS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import customers, login, overview, rates, runs, traces
+from . import customers, login, overview, rates, reconciliation, runs, traces
 
 # What is open to who has not signed in.
 ENTRANCE = [*login.HANDLERS]
@@ -10,6 +10,7 @@ HANDLERS = [
     *customers.HANDLERS,
     *overview.HANDLERS,
     *rates.HANDLERS,
+    *reconciliation.HANDLERS,
     *runs.HANDLERS,
     *traces.HANDLERS,
 ]
