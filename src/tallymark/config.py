@@ -21,11 +21,13 @@ from tallymark.rating.fields import read_toml, refuse_unknown
 from tallymark.rating.rules import COMPONENTS
 
 from .config_tables import (
+    CUSTOMER_CREDITS,
     DEFAULT_PROJECT,
     TABLES,
     ProjectConfig,
     checked,
     named_variables,
+    read_customer_limits,
     read_mappings,
     read_meters,
     read_projects,
@@ -96,6 +98,17 @@ class Config:
     api_read_token: str | None = field(repr=False)
     api_requests_per_minute: int
     secure_cookies: bool
+    alert_webhook_url: str | None = field(repr=False)
+    alert_every_minutes: Decimal
+    alert_lag_minutes: Decimal
+    alert_failures: int
+    alert_held_credits: Decimal | None
+    alert_leakage_hours: Decimal
+    alert_loss_usd: Decimal
+    alert_customer_credits: Decimal | None
+    alert_stopped_hours: Decimal
+    alert_customer_stopped_hours: Decimal | None
+    customer_limits: Mapping[str, Decimal]
     lines: tuple[Line, ...] = field(default=(), repr=False, compare=False)
 
     @property
@@ -122,6 +135,11 @@ class Config:
     def sync_stale_us(self) -> int:
         """How old the last sync that worked may be for serve to be ready, in microseconds."""
         return int(self.sync_stale_minutes * MINUTE_US)
+
+    @property
+    def alert_every_us(self) -> int:
+        """How often serve looks for something to alert about, in microseconds."""
+        return int(self.alert_every_minutes * MINUTE_US)
 
     @property
     def lateness(self) -> Lateness:
@@ -179,6 +197,7 @@ def load(file: Path | None, environ: Mapping[str, str]) -> Config:
     own["projects"] = _projects(layers, found, values)
     own["meters"] = read_meters(table)
     own["customers"] = _customers(table, values)
+    own["customer_limits"] = read_customer_limits(table)
     _check_corrections(values)
     own["rate_card"] = _rate_card(found, values, file)
     return Config(**own, lines=tuple(_lines(found, own, file)))
@@ -391,6 +410,8 @@ def _lines(found: Mapping[str, _Found], own: Mapping[str, Any], file: Path | Non
         yield from project.lines()
     yield from ((f"meters.{component}", name, f"file {file}") for component, name in own["meters"].items())
     yield from _mapping_lines(own["customers"], file)
+    if limits := own["customer_limits"]:
+        yield f"alerts.{CUSTOMER_CREDITS}", f"{len(limits)} entries", f"file {file}"
 
 
 def _mapping_lines(policy: CustomerPolicy, file: Path | None) -> Iterator[Line]:

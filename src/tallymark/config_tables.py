@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from tallymark.core.secrets import hide, mask, mask_url
@@ -11,11 +12,12 @@ from tallymark.errors import ConfigError
 from tallymark.rating.fields import parse_text, refuse_unknown, table_of
 from tallymark.rating.rules import COMPONENTS
 
-from .settings import parse_meter_event_name, parse_secret, parse_web_url
+from .settings import parse_meter_event_name, parse_positive, parse_secret, parse_web_url
 
-TABLES = ("projects", "meters", "customers")
+TABLES = ("projects", "meters", "customers", "alerts")
 MAPPINGS = ("sessions", "users", "organizations")
 DEFAULT_PROJECT = "default"
+CUSTOMER_CREDITS = "customer_credits"
 _PROJECT_KEYS = ("base_url", "public_key", "secret_key", "public_key_env", "secret_key_env")
 
 
@@ -81,6 +83,17 @@ def read_mappings(table: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     customers = table_of(table.get("customers", {}), "[customers]")
     refuse_unknown("[customers]", customers, MAPPINGS)
     return {name: _mapping(customers.get(name, {}), f"[customers.{name}]") for name in MAPPINGS}
+
+
+def read_customer_limits(table: Mapping[str, Any]) -> dict[str, Decimal]:
+    """The [alerts.customer_credits] table: Stripe's customer id to credits. Raises ConfigError that names the key."""
+    alerts = table_of(table.get("alerts", {}), "[alerts]")
+    refuse_unknown("[alerts]", alerts, (CUSTOMER_CREDITS,))
+    where = f"[alerts.{CUSTOMER_CREDITS}]"
+    limits = table_of(alerts.get(CUSTOMER_CREDITS, {}), where)
+    # A whole number may stand without quotes, as in the settings.
+    texts = {key: str(value) if type(value) is int else value for key, value in limits.items()}
+    return {key: checked(value, f"{key!r} in {where}", parse_positive) for key, value in texts.items()}
 
 
 def named_variables(table: Mapping[str, Any]) -> Iterator[str]:

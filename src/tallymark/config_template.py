@@ -33,6 +33,10 @@ _TABLES = """\
 
 #[customers.organizations]
 #"organization-1" = "cus_example"
+
+# Limits of single customers for the alert on what a customer used in the period to date, in credits.
+#[alerts.customer_credits]
+#"cus_example" = 250000
 """
 
 

@@ -96,6 +96,14 @@ def _is_web_address(url: str) -> bool:
         return False
 
 
+def parse_webhook_url(text: str) -> str:
+    """Read the address of a webhook. Raises ValueError, which does not repeat it, otherwise."""
+    url = parse_secret(text)
+    if not _is_web_address(url) or "@" in url or "#" in url:
+        raise ValueError("must be an address such as https://hooks.example.com/…, without user, password or fragment")
+    return url
+
+
 def parse_ledger_url(text: str) -> str:
     """Read the place of the ledger: sqlite:///PATH or postgresql://… Raises ValueError otherwise."""
     url = parse_text(text)
@@ -374,5 +382,75 @@ SETTINGS: tuple[Setting, ...] = (
         "false",
         "Whether browsers send the dashboard's cookies over TLS only: true behind a proxy that speaks TLS.",
         _FLAG,
+    ),
+    Setting(
+        ("BILLING_ALERT_WEBHOOK_URL",),
+        parse_webhook_url,
+        None,
+        "Where serve POSTs its alerts, as Slack's incoming webhooks take them; without it they are in the log only.",
+        secret=True,
+    ),
+    Setting(
+        ("BILLING_ALERT_EVERY_MINUTES",),
+        parse_positive,
+        "5",
+        "How often serve looks for something to alert about.",
+        _NUMBER,
+    ),
+    Setting(
+        ("BILLING_ALERT_LAG_MINUTES",),
+        parse_positive,
+        "60",
+        "Alert when usage of so many minutes, besides the settle delay, is not read yet.",
+        _NUMBER,
+    ),
+    Setting(
+        ("BILLING_ALERT_FAILURES",),
+        parse_count,
+        "3",
+        "Alert when a job of serve failed so many times in a row.",
+        _NUMBER,
+    ),
+    Setting(
+        ("BILLING_ALERT_HELD_CREDITS",),
+        parse_positive,
+        None,
+        "Alert when more credits than these wait for a person; without it that is no alert.",
+        _NUMBER,
+    ),
+    Setting(
+        ("BILLING_ALERT_LEAKAGE_HOURS",),
+        parse_positive,
+        "24",
+        "Alert when usage is so many hours old and not billed: no customer, no price, or not sent.",
+        _NUMBER,
+    ),
+    Setting(
+        ("BILLING_ALERT_LOSS_USD",),
+        parse_positive,
+        "1",
+        "Alert when a customer's usage of the period to date cost so much more than it brings.",
+        _NUMBER,
+    ),
+    Setting(
+        ("BILLING_ALERT_CUSTOMER_CREDITS",),
+        parse_positive,
+        None,
+        "Alert when a customer used more credits in the period to date; [alerts.customer_credits] is for single ones.",
+        _NUMBER,
+    ),
+    Setting(
+        ("BILLING_ALERT_STOPPED_HOURS",),
+        parse_positive,
+        "24",
+        "Alert when there was usage before, and none of anybody for so many hours.",
+        _NUMBER,
+    ),
+    Setting(
+        ("BILLING_ALERT_CUSTOMER_STOPPED_HOURS",),
+        parse_positive,
+        None,
+        "Alert when a customer had usage in the week before, and none for so many hours; without it that is no alert.",
+        _NUMBER,
     ),
 )

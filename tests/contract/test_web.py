@@ -129,6 +129,7 @@ def test_metrics_tell_what_the_ledger_holds(ask, work, put, clock):
     assert 'tallymark_job_failures_total{job="sync"} 0.0' in found
     assert value_of(found, 'tallymark_job_last_success_timestamp_seconds{job="sync"}') // 1 == NOW_US // SECOND_US
     assert "tallymark_read_lag_seconds 920.0" in found
+    assert 'tallymark_alert{rule="spend"} 0.0' in found
     assert 'tallymark_requests_total{service="stripe"} 0.0' not in found
     assert not [word for word in ("cus_private", "t1", "sk_test", "pk-lf", "sk-lf") if word in found]
 
@@ -142,7 +143,7 @@ def test_every_metric_is_documented_and_every_alert_asks_for_one_that_is_there(a
     listed = set(re.findall(r"tallymark_\w+", page))
 
     assert listed == served
-    assert len(served) == 16
+    assert len(served) == 17
     assert set(re.findall(r"tallymark_\w+", rules)) <= served
 
 

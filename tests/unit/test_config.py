@@ -188,6 +188,9 @@ def test_an_unknown_key_is_refused_with_the_nearest_name(file, key):
         ("default_stripe_customer_id = 12345", ["default_stripe_customer_id", "'12345'", "text in quotes"]),
         ("meter_bucket = 'week'", ["meter_bucket", "'week'", "hour"]),
         ("meter_bucket = \n", ["not TOML", "line 1"]),
+        ("[alerts]\ncustomers = 5", ["[alerts] does not know 'customers'", "customer_credits"]),
+        ("[alerts.customer_credits]\na = -1", ["'a' in [alerts.customer_credits]", "'-1'", "plain number"]),
+        ("[alerts.customer_credits]\na = 1.5", ["'a' in [alerts.customer_credits]", "text in quotes"]),
         ("[meters]\ncompute = 5", ["'compute' in [meters]", "text in quotes"]),
         ("[meters]\nai_tokens = 'x'", ["[meters] does not know 'ai_tokens'", "ai, compute, storage"]),
         ("[customers.user]\na = 'x'", ["[customers] does not know 'user'", "did you mean 'users'"]),
@@ -235,9 +238,11 @@ def test_the_file_is_the_chosen_one_or_that_of_the_folder_or_none(tmp_path, file
 def test_secrets_appear_nowhere(file):
     written(file, f'[projects.main]\npublic_key = "pk-lf-1"\nsecret_key = "{SECRET}"\n')
     names = [setting.variables[0] for setting in SETTINGS if setting.secret and "LANGFUSE" not in setting.variables[0]]
-    config = load(
-        file, dict.fromkeys(names, SECRET) | {"BILLING_LEDGER_URL": f"postgresql://u:{SECRET}@h/d?password={SECRET}"}
-    )
+    urls = {
+        "BILLING_LEDGER_URL": f"postgresql://u:{SECRET}@h/d?password={SECRET}",
+        "BILLING_ALERT_WEBHOOK_URL": f"https://hooks.example.com/services/{SECRET}",
+    }
+    config = load(file, dict.fromkeys(names, SECRET) | urls)
 
     assert (config.stripe_secret_key, config.projects[0].secret_key) == (SECRET, SECRET)
     assert SECRET[:-4] not in repr(config) + repr(config.describe())
@@ -250,6 +255,8 @@ def test_secrets_appear_nowhere(file):
         *((variable, f"{SECRET} {SECRET}") for setting in SETTINGS if setting.secret for variable in setting.variables),
         ("BILLING_LEDGER_URL", f"mysql://user:{SECRET}@host/db?password={SECRET}"),
         ("LANGFUSE_HOST", f"https://user:{SECRET}@host"),
+        ("BILLING_ALERT_WEBHOOK_URL", f"https://user:{SECRET}@hooks.example.com/x"),
+        ("BILLING_ALERT_WEBHOOK_URL", f"hooks.example.com/services/{SECRET}"),
     ],
 )
 def test_errors_name_the_variable_but_never_the_secret(variable, text):
@@ -411,9 +418,11 @@ def test_the_template_is_valid_uncommented_and_has_every_setting(file):
     config = load(written(file, text), {})
 
     assert [setting.key for setting in SETTINGS if f"\n{setting.key} = " not in text] == []
-    defaults = replace(load(None, {}), projects=config.projects, meters=config.meters, customers=config.customers)
+    tables = {name: getattr(config, name) for name in ("projects", "meters", "customers", "customer_limits")}
+    defaults = replace(load(None, {}), **tables)
     assert config == defaults
     assert (config.projects[0].name, config.meter_for("compute")) == ("main", "compute_credits")
+    assert config.customer_limits == {"cus_example": 250_000}
 
 
 def test_describe_has_every_setting_once():

@@ -53,6 +53,8 @@ PLACES = {
     Step.RESTORE: {"ledger.backups.fill", "ledger.backups._copy_to_file", "ledger.opening._copy_rows"},
     Step.TAG: {"ledger.ledger.Ledger.tagged"},
     Step.PUT_JOB: {f"ledger.jobs.{name}" for name in ("plan", "take", "renew", "finish", "release")},
+    Step.PUT_ALERTS: {f"ledger.alerts.{name}" for name in ("note_alerts", "begin_telling", "end_telling")},
+    Step.ALERT_SEND: {"remote.webhook.post"},
     Step.PUT_REQUEST: {f"ledger.run_requests.{name}" for name in ("ask", "take", "renew", "finish", "release")},
     Step.LANGFUSE_READ: {"remote.langfuse.LangfuseClient._once"},
     Step.LANGFUSE_WRITE: {"remote.langfuse.LangfuseClient._once"},
@@ -130,6 +132,7 @@ def test_every_step_is_reached_through_one_of_four():
         "ledger.backups._publish",
         "ledger.database.Database.transaction",
         "remote.langfuse.LangfuseClient._once",
+        "remote.webhook.post",
         "meter.stripe_events.StripeMeter._once",
     }
 

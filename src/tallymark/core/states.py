@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -22,6 +23,11 @@ class State(StrEnum):
     CANCELLING = "cancelling"
     CANCELLED = "cancelled"
     CARRIED = "carried"
+
+
+def payload_of(customer_id: str, credits: int, fields: Mapping[str, str]) -> dict[str, str]:
+    """The payload of a meter event as Stripe gets it; `fields` are those that belong to a single trace."""
+    return {**fields, "stripe_customer_id": customer_id, "value": str(credits)}
 
 
 UNSETTLED = (State.PENDING, State.SENDING, State.CANCELLING, State.REJECTED, State.IN_DOUBT, State.HELD)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config import Config, require_langfuse, require_stripe
+from ..core.alerts import Rule
 from ..core.clock import MINUTE_US
 from ..core.credits import MICROS_PER_CREDIT
 from ..core.states import State
@@ -35,7 +36,7 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The ledger in numbers. `read_up_to_us` is None before the first sync."""
+    """The ledger in numbers. `read_up_to_us` is None before the first sync; `alerts` counts what is wrong, by rule."""
 
     read_up_to_us: int | None
     unsent_micros: int
@@ -44,6 +45,7 @@ class Figures:
     held_meter_events: Mapping[str, Amount]
     open_reports: int
     jobs: tuple[Mapping[str, Any], ...]
+    alerts: Mapping[str, int]
 
     @property
     def owed_micros(self) -> int:
@@ -66,6 +68,7 @@ def figures(ledger_url: str) -> Figures:
             held_meter_events=_amounts(db.rows("held_events_by_reason"), "meter_events"),
             open_reports=db.row("count_reports")["reports"],
             jobs=tuple({name: row[name] for name in row.keys()} for row in jobs_of(ledger)),  # noqa: SIM118 - no dict
+            alerts=dict.fromkeys(Rule, 0) | {row["rule"]: row["alerts"] for row in db.rows("alerts_by_rule")},
         )
 
 

@@ -15,6 +15,7 @@ from ..ledger.guard import using_ledger
 from ..ledger.jobs import is_held, jobs_of
 from ..ledger.owner import is_dead
 from ..ledger.run_requests import WAITING_MAX, RunRequest, ask
+from .alerts import alert_jobs
 from .backfill import BackfillSummary
 from .paging import Listing, read_cursor, write_cursor
 from .ranges import check_range
@@ -171,7 +172,7 @@ def one_run(ledger: Ledger, run_id: str, now_us: int) -> RunDetails:
 
 def list_jobs(ledger: Ledger, config: Config, now_us: int) -> list[JobLine]:
     """The jobs that any service has planned in this ledger, the one that is due first first."""
-    schedules = {job.name: job.schedule.words for job in jobs_for(config)}
+    schedules = {job.name: job.schedule.words for job in (*jobs_for(config), *alert_jobs(config))}
     return [
         JobLine(
             name=row["name"],

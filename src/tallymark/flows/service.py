@@ -65,7 +65,7 @@ class Every:
     """Again and again, so many microseconds after the last start."""
 
     interval_us: int
-    at_once = True
+    at_once: bool = True
 
     @property
     def words(self) -> str:

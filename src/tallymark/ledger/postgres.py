@@ -31,7 +31,14 @@ from ..failpoints import Step
 from .database import Database, NamedRow
 from .statements import migration, numbered
 
-MIGRATIONS = ("0001_first", "0002_jobs", "0003_requested_runs", "0004_usage_sums", "0005_search")
+MIGRATIONS = (
+    "0001_first",
+    "0002_jobs",
+    "0003_requested_runs",
+    "0004_usage_sums",
+    "0005_search",
+    "0006_alerts",
+)
 SERVER_VERSION_MIN = 130_000
 BUSY_TIMEOUT_SECONDS = 30
 CONNECT_TIMEOUT_SECONDS = 10

@@ -25,6 +25,7 @@ MIGRATIONS = (
     "0006_requested_runs",
     "0007_usage_sums",
     "0008_search",
+    "0009_alerts",
 )
 # What a migration does besides its script, which SQL cannot say.
 THEN = {"0003_decisions": chain_older_entries_txn}

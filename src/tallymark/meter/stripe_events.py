@@ -16,7 +16,7 @@ import msgspec
 from .. import machine
 from ..core.clock import SECOND_US, Clock, wait_seconds
 from ..core.secrets import told
-from ..core.states import Answer, CancelClaim, Claim, MeterOutcome
+from ..core.states import Answer, CancelClaim, Claim, MeterOutcome, payload_of
 from ..errors import KeyRefused, MeterError, NotPermitted, Refused, RemoteError, Unavailable, Unreachable
 from ..failpoints import Side, Step, reach
 
@@ -94,11 +94,7 @@ class StripeMeter:
                     "event_name": claim.meter,
                     "identifier": claim.identifier,
                     "timestamp": claim.timestamp_s,
-                    "payload": {
-                        **msgspec.json.decode(claim.payload),
-                        "stripe_customer_id": claim.customer_id,
-                        "value": str(claim.credits),
-                    },
+                    "payload": payload_of(claim.customer_id, claim.credits, msgspec.json.decode(claim.payload)),
                 },
                 {"idempotency_key": claim.idempotency_key},
             ),

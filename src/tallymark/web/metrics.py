@@ -74,6 +74,10 @@ def metrics_of(figures: Figures, now_us: int) -> Iterator[Metric]:
     )
     help_reports = "Reports of Stripe that are not explained yet."
     yield GaugeMetricFamily("tallymark_unexplained_reports", help_reports, figures.open_reports)
+    alerts = GaugeMetricFamily("tallymark_alert", "What is wrong as serve last looked, by rule.", labels=["rule"])
+    for rule, count in figures.alerts.items():
+        alerts.add_metric([rule], count)
+    yield alerts
     yield from _of_jobs(figures)
 
 

@@ -1,4 +1,4 @@
-"""Serve: the HTTP server in the main thread, the scheduler in one beside it, and one word that stops both."""
+"""Serve: the HTTP server in the main thread, a scheduler of jobs and one of alerts beside it; one word stops all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import FrameType
 
@@ -18,6 +18,7 @@ from ..clock import SystemClock
 from ..config import Config
 from ..core.clock import Clock
 from ..errors import ConfigError
+from ..flows.alerts import alert_jobs
 from ..flows.service import Scheduler, jobs_for, run_requested
 from ..flows.setup import missing_settings
 from .app import make_app
@@ -38,31 +39,40 @@ def serve(config: Config, host: str, port: int, announce: Callable[[str], None],
     require_tokens(config, host)
     stop, clock = threading.Event(), clock or SystemClock()
     requested = partial(run_requested, config)
-    scheduler = Scheduler(config.ledger_url, jobs_for(config), clock, stop, requested=requested)
+    billing = Scheduler(config.ledger_url, jobs_for(config), clock, stop, requested=requested)
+    alerting = Scheduler(config.ledger_url, alert_jobs(config), clock, stop)
+    missing = missing_settings(config)
+    schedulers = [] if missing else [billing, alerting]
+
+    def wake() -> None:
+        for scheduler in (billing, alerting):
+            scheduler.wake()
+
     with _listening(host, port) as listener:
-        missing = missing_settings(config)
-        if not missing:
+        for scheduler in schedulers:
             scheduler.plan()
-        server = _server(config, clock, scheduler.wake)
-        _stop_on_signals(server, stop, scheduler.wake)
+        server = _server(config, clock, wake)
+        _stop_on_signals(server, stop, wake)
         announce(_address(listener))
         for each in missing:
             log.warning("nothing is billed until %s is set (%s)", each.name, each.where)
-        with contextlib.nullcontext() if missing else _running(scheduler, stop):
+        with _running(schedulers, stop):
             server.run([listener])
 
 
 @contextlib.contextmanager
-def _running(scheduler: Scheduler, stop: threading.Event) -> Iterator[None]:
-    """The scheduler in a thread beside; a second signal must not wait for it."""
-    thread = threading.Thread(target=scheduler.run_forever, name="scheduler", daemon=True)
-    thread.start()
+def _running(schedulers: Sequence[Scheduler], stop: threading.Event) -> Iterator[None]:
+    """The schedulers in threads beside; a second signal must not wait for them."""
+    threads = [threading.Thread(target=each.run_forever, name="scheduler", daemon=True) for each in schedulers]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         stop.set()
-        scheduler.wake()
-        thread.join()
+        for scheduler, thread in zip(schedulers, threads, strict=True):
+            scheduler.wake()
+            thread.join()
 
 
 class _Server(uvicorn.Server):

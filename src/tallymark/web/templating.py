@@ -26,6 +26,7 @@ NAVIGATION = [
     ("/runs", "Runs"),
     ("/traces", "Traces"),
     ("/customers", "Customers"),
+    ("/meter-events", "Meter events"),
     ("/reconciliation", "Reconciliation"),
     ("/rates", "Rates"),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import customers, finance, rates, reconciliations, runs, status, traces
+from . import alerts, customers, decisions, finance, held, meter_events, rates, reconciliations, runs, status, traces
 
 HANDLERS = [
     *customers.HANDLERS,
@@ -10,6 +10,10 @@ HANDLERS = [
     *rates.HANDLERS,
     *reconciliations.HANDLERS,
     *status.HANDLERS,
+    *alerts.HANDLERS,
     *runs.HANDLERS,
+    *meter_events.HANDLERS,
     *traces.HANDLERS,
+    *held.HANDLERS,
+    *decisions.HANDLERS,
 ]
