@@ -109,7 +109,7 @@ def test_traces_of_a_day_come_in_pages(api, put, run, settings, clock):
         ("/reconciliations/RUN/rows?day=yesterday&meter=credits&customer=cus_1", 404),
         ("/reconciliations/RUN/days?cursor=x", 422),
         ("/reconciliations?cursor=WyJhIiwiYiJd", 422),
-        (f"/reconciliations?cursor={write_cursor(2**63, 'b')}", 200),
+        (f"/reconciliations?cursor={write_cursor(2**63 - 1, 'b')}", 200),
     ],
 )
 def test_what_is_not_there(api, report, path, status):

@@ -26,9 +26,11 @@ NAVIGATION = [
     ("/runs", "Runs"),
     ("/traces", "Traces"),
     ("/customers", "Customers"),
+    ("/held", "Held"),
     ("/meter-events", "Meter events"),
     ("/reconciliation", "Reconciliation"),
     ("/rates", "Rates"),
+    ("/decisions", "Decisions"),
 ]
 
 

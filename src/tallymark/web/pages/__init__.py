@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import customers, login, meter_events, overview, rates, reconciliation, runs, traces
+from . import customers, decisions, held, login, meter_events, overview, rates, reconciliation, runs, traces
 
 # What is open to who has not signed in.
 ENTRANCE = [*login.HANDLERS]
@@ -13,5 +13,7 @@ HANDLERS = [
     *reconciliation.HANDLERS,
     *runs.HANDLERS,
     *traces.HANDLERS,
+    *held.HANDLERS,
+    *decisions.HANDLERS,
     *meter_events.HANDLERS,
 ]
