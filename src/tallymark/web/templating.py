@@ -27,6 +27,7 @@ NAVIGATION = [
     ("/traces", "Traces"),
     ("/customers", "Customers"),
     ("/meter-events", "Meter events"),
+    ("/settings", "Settings"),
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import alerts, customers, decisions, finance, held, meter_events, runs, status, traces
+from . import alerts, customers, decisions, finance, held, meter_events, runs, settings, status, traces
 
 HANDLERS = [
     *customers.HANDLERS,
@@ -14,4 +14,5 @@ HANDLERS = [
     *traces.HANDLERS,
     *held.HANDLERS,
     *decisions.HANDLERS,
+    *settings.HANDLERS,
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import customers, login, meter_events, overview, runs, traces
+from . import customers, login, meter_events, overview, runs, settings, traces
 
 # What is open to who has not signed in.
 ENTRANCE = [*login.HANDLERS]
@@ -12,4 +12,5 @@ HANDLERS = [
     *runs.HANDLERS,
     *traces.HANDLERS,
     *meter_events.HANDLERS,
+    *settings.HANDLERS,
 ]
