@@ -25,6 +25,7 @@ def test_settings_are_shown_with_their_origins_and_no_secret(connect, ledger):
     shown = [visitor.get("/settings").text, visitor.get("/settings.csv").text, found.text]
 
     assert not [secret for secret in SECRETS for text in shown if secret in text]
+    assert not [secret for secret in SECRETS for text in shown if f"****{secret[-4:]}" in text]
     lines = {line["setting"]: line for line in found.json()["items"]}
     assert (lines["BILLING_METER_BUCKET"]["value"], lines["BILLING_METER_BUCKET"]["from"]) == (
         "day",

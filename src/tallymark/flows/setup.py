@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ..config import Config
+from ..core.secrets import HIDDEN
 from ..errors import LedgerMissing
 from ..ledger.guard import using_ledger
 from ..settings import SETTINGS
@@ -43,7 +44,7 @@ def has_ledger(config: Config) -> bool:
 
 
 class SettingLine(msgspec.Struct):
-    """A setting as `config show` has it: secrets masked, and where it came from; `about` says what it does."""
+    """A setting as `config show` has it: secrets hidden, and where it came from; `about` says what it does."""
 
     setting: str
     value: str
@@ -52,6 +53,9 @@ class SettingLine(msgspec.Struct):
 
 
 def settings_in_force(config: Config) -> list[SettingLine]:
-    """Every setting of this process."""
+    """Every setting of this process. Who may read pages is shown no part of a secret, not even how it ends."""
     about = {setting.variables[0]: setting.help for setting in SETTINGS}
-    return [SettingLine(name, value, origin, about.get(name, "")) for name, value, origin in config.describe()]
+    return [
+        SettingLine(name, HIDDEN if value.startswith(HIDDEN) else value, origin, about.get(name, ""))
+        for name, value, origin in config.describe()
+    ]
