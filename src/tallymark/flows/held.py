@@ -45,7 +45,7 @@ def held(ledger: Ledger, config: Config, reason: str | None, limit: int) -> dict
     """What is held by reason, with amounts and remedies; meter events not settled, and reports not explained."""
     wanted = reason or ""
     return {
-        "reasons": [row for row in _reasons(ledger) if wanted in ("", row["reason"])],
+        "reasons": [row for row in reasons(ledger) if wanted in ("", row["reason"])],
         "traces": [_trace(row) for row in ledger.query("list_held", reason=wanted, limit=limit)],
         "meter_events": [
             _meter_event(row) for row in ledger.query("list_open_meter_events", reason=wanted, limit=limit)
@@ -79,7 +79,8 @@ def decisions(ledger: Ledger, limit: int) -> list[dict[str, Any]]:
     return [decision_of(row) for row in ledger.query("decisions", limit=limit)]
 
 
-def _reasons(ledger: Ledger) -> list[dict[str, Any]]:
+def reasons(ledger: Ledger) -> list[dict[str, Any]]:
+    """How much waits for each reason, what it is worth, and what to do."""
     found: dict[str, dict[str, Any]] = {}
     for row in ledger.query("count_held"):
         found[row["reason"]] = {"traces": row["traces"], "meter_events": 0, "micros": row["amount_micros"]}

@@ -115,7 +115,7 @@ def add_customer_rules(
 
     Mappings of the settings come first. Traces that are held for want of a customer are billed by the next sync.
     """
-    _check_words(why, by)
+    _check_words(why, by, customer_id, *(value for _, value in rules))
     wrong = [kind for kind, value in rules if kind not in RULES or not value.strip()]
     if wrong or not rules or not customer_id.strip():
         raise ConfigError("a rule needs a user, organization or session, and a customer; none of them blank.")
@@ -132,7 +132,7 @@ def remove_customer_rule(
     config: Config, kind: str, value: str, *, why: str, by: str, clock: Clock | None = None
 ) -> dict[str, Any]:
     """Withdraw a rule. Raises ConfigError if there is none."""
-    _check_words(why, by)
+    _check_words(why, by, value)
     with _open(config, clock) as desk:
         number = rulings.remove_customer_rule(desk.ledger, desk.run, by, why, kind, value)
         return {"decisions": [{"decision": number, "subject": f"{kind} {value}"}]}
@@ -155,7 +155,7 @@ def _choice(choice: str) -> Choice:
 
 
 def _check(choice: Choice, ids: Sequence[str], why: str, by: str, customer_id: str | None, reason: str | None) -> None:
-    _check_words(why, by)
+    _check_words(why, by, customer_id or "")
     if bool(ids) == (reason is not None):
         raise ConfigError("name what is to be decided: ids, or a reason with --all.")
     if choice is Choice.ASSIGN and not (customer_id or "").strip():
@@ -164,11 +164,14 @@ def _check(choice: Choice, ids: Sequence[str], why: str, by: str, customer_id: s
         raise ConfigError(f"a customer cannot be named together with --{choice}.")
 
 
-def _check_words(why: str, by: str) -> None:
+def _check_words(why: str, by: str, *others: str) -> None:
     if not why.strip() or len(why) > WHY_LENGTH_MAX:
         raise ConfigError(f"say why, in at most {WHY_LENGTH_MAX} characters (--why): it is kept with the decision.")
     if not by.strip():
         raise ConfigError("say who decides (--by): it is kept with the decision.")
+    # PostgreSQL keeps no NUL, and a decision is proved by the text that was said.
+    if any("\0" in text for text in (why, by, *others)):
+        raise ConfigError("what is kept with a decision cannot hold a NUL character.")
 
 
 def _check_open(desk: _Desk, subject: Subject, choice: Choice) -> None:

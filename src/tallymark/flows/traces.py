@@ -15,7 +15,7 @@ from ..core.decisions import Outcome
 from ..core.types import HELD, SKIPPED
 from ..errors import ConfigError
 from ..ledger import Ledger
-from .paging import ROWS_MAX, Listing, read_cursor, write_cursor
+from .paging import ROWS_MAX, Listing, every, read_cursor, write_cursor
 from .ranges import check_range
 
 # What a search may be meant as, in the order in which it is tried; the last reads the whole table.
@@ -89,12 +89,7 @@ def traces(ledger: Ledger, wanted: Wanted, limit: int, cursor: str | None = None
 
 def all_traces(ledger: Ledger, wanted: Wanted) -> Iterator[TraceLine]:
     """All of them, page by page."""
-    cursor = None
-    while True:
-        found = traces(ledger, wanted, ROWS_MAX, cursor)
-        yield from found.items
-        if (cursor := found.next) is None:
-            return
+    return every(lambda cursor: traces(ledger, wanted, ROWS_MAX, cursor))
 
 
 def _ways(wanted: Wanted) -> list[str]:
@@ -127,9 +122,7 @@ def _first(wanted: Wanted) -> _Place:
 
 
 def _after(first: _Place, timestamp_us: int, project_id: str, trace_id: str) -> _Place:
-    if not -LATEST_US < timestamp_us <= first.until_us:
-        return first
-    return _Place(timestamp_us, project_id, trace_id)
+    return _Place(timestamp_us, project_id, trace_id) if timestamp_us <= first.until_us else first
 
 
 def _conditions(wanted: Wanted, way: str, place: _Place) -> dict[str, Any]:

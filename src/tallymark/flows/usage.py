@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from ..core.clock import format_time
+from ..core.clock import DAY_US, format_time
 from ..core.columns import Column, Kind
 from ..core.credits import EXACT, format_micros, format_usd
 from ..ledger import Ledger
@@ -87,6 +87,16 @@ def usage_totals(ledger: Ledger, from_us: int, to_us: int, customer_id: str, by:
 def usage_by_day(ledger: Ledger, from_us: int, to_us: int, customer_id: str = "") -> list[UsageRow]:
     """A row for each UTC day with usage, of one customer or all, the earliest first."""
     return usage(ledger, from_us, to_us, customer_id, "day")
+
+
+def on_every_day(rows: Sequence[UsageRow], from_us: int, to_us: int) -> list[UsageRow]:
+    """Rows of days with those between them that have no usage, from the first one on, so that a chart has no gaps."""
+    if not rows:
+        return []
+    found = {row.key: row for row in rows}
+    first_us = from_us - from_us % DAY_US
+    names = (format_time(at_us)[:10] for at_us in range(first_us, to_us, DAY_US))
+    return [found.get(name) or UsageTotal().row(name) for name in names if name >= rows[0].key]
 
 
 def write_usage(path: Path, form: str, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -41,3 +41,6 @@ create index run_by_time on run (started_at_us, run_id);
 
 -- Meter events by the usage that they cover, for lists.
 create index meter_event_by_time on meter_event (bucket_start_us, meter_event_id);
+
+-- What was sent today and this month.
+create index meter_event_by_answer on meter_event (answered_at_us, credits) where state = 'accepted';

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import alerts, customers, finance, meter_events, runs, status, traces
+from . import alerts, customers, decisions, finance, held, meter_events, runs, status, traces
 
 HANDLERS = [
     *customers.HANDLERS,
@@ -12,4 +12,6 @@ HANDLERS = [
     *runs.HANDLERS,
     *meter_events.HANDLERS,
     *traces.HANDLERS,
+    *held.HANDLERS,
+    *decisions.HANDLERS,
 ]

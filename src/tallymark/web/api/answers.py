@@ -131,3 +131,41 @@ class Explanation(msgspec.Struct):
     trace_id: str
     projects: list[TraceExplained]
     policy: Policy
+
+
+class Share(msgspec.Struct):
+    """A trace in a meter event, and what of it is there."""
+
+    trace_id: str
+    project_id: str
+    time: str
+    credits: str
+
+
+class ChoiceOffered(msgspec.Struct):
+    """What may be decided: a `choice`, what it does, and the command line that does the same."""
+
+    choice: str
+    does: str
+    command: str
+
+
+class WaitingMeterEvent(msgspec.Struct):
+    """A meter event that waits: `credits` whole, to be sent; `amount` its usage; at most 1,000 of its `traces`."""
+
+    identifier: str
+    customer: str
+    meter: str
+    bucket: tuple[str, str]
+    timestamp: str
+    credits: int
+    amount: str
+    carry_before: str
+    carry_after: str
+    state: str
+    reason: str
+    answer: str | None
+    traces: list[Share]
+    attempts: list[Attempt]
+    decisions: list[Decision]
+    choices: list[ChoiceOffered]

@@ -11,7 +11,6 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Stream, Template
 
-from ...core.clock import DAY_US, format_time
 from ...core.text import without_nul
 from ...flows.customer_usage import UsageEvent, customer_usage, usage_event_page
 from ...flows.customers import (
@@ -25,7 +24,7 @@ from ...flows.customers import (
     newest_meter_events,
 )
 from ...flows.paging import ROWS_DEFAULT, ROWS_MAX
-from ...flows.usage import COLUMNS, KEYS, UsageRow, UsageTotal, usage, usage_by_day, usage_totals
+from ...flows.usage import COLUMNS, KEYS, UsageTotal, on_every_day, usage, usage_by_day, usage_totals
 from ..api.common import Cursor
 from ..csv_answers import csv_answer
 from ..links import with_query
@@ -145,7 +144,10 @@ def usage_table(
         period=shown,
         by=by,
         rows=rows,
-        chart_rows=[(day.key, day.revenue_usd, day.cost_usd, day.margin_usd) for day in _every_day(rows, shown)]
+        chart_rows=[
+            (day.key, day.revenue_usd, day.cost_usd, day.margin_usd)
+            for day in on_every_day(rows, shown.from_us, shown.to_us)
+        ]
         if by == "day"
         else [],
         together=together.row("together"),
@@ -175,7 +177,7 @@ def customer_page(
     name, span, now_us = _customer(customer_id), (shown.from_us, shown.to_us), service.clock.now_us()
     asked: dict[str, str | None] = {"customer": name, "period": shown.name or None}
     with service.reading() as ledger:
-        days = _every_day(usage_by_day(ledger, *span, name), shown)
+        days = on_every_day(usage_by_day(ledger, *span, name), *span)
         return page(
             "customer",
             caller,
@@ -210,16 +212,6 @@ def _event_rows(service: Service, shown: Period, customer_id: str) -> Iterator[t
                 yield (*cells, *(components.get(name) for name in COMPONENTS))
             if (cursor := found.next) is None:
                 return
-
-
-def _every_day(rows: list[UsageRow], shown: Period) -> list[UsageRow]:
-    """Days without usage too, from the first of usage on, so that a chart has no gaps."""
-    if not rows:
-        return []
-    found = {row.key: row for row in rows}
-    first_us = shown.from_us - shown.from_us % DAY_US
-    names = (format_time(at_us)[:10] for at_us in range(first_us, shown.to_us, DAY_US))
-    return [found.get(name) or UsageTotal().row(name) for name in names if name >= rows[0].key]
 
 
 HANDLERS = [customer_list, customer_file, usage_table, usage_file, usage_event_file, customer_page]
