@@ -50,9 +50,16 @@ def held(ledger: Ledger, config: Config, reason: str | None, limit: int) -> dict
         "meter_events": [
             _meter_event(row) for row in ledger.query("list_open_meter_events", reason=wanted, limit=limit)
         ],
+        **beside(ledger, limit),
+        "policy": policy(config),
+    }
+
+
+def beside(ledger: Ledger, limit: int) -> dict[str, Any]:
+    """What nobody need decide about: reports of Stripe not explained yet, and to whom something is to be given back."""
+    return {
         "reports": [_report(row) for row in ledger.query("list_reports", limit=limit)],
         "negative_carries": [_carry(row) for row in ledger.query("negative_carries")],
-        "policy": policy(config),
     }
 
 

@@ -26,7 +26,9 @@ NAVIGATION = [
     ("/runs", "Runs"),
     ("/traces", "Traces"),
     ("/customers", "Customers"),
+    ("/held", "Held"),
     ("/meter-events", "Meter events"),
+    ("/decisions", "Decisions"),
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import customers, login, meter_events, overview, runs, traces
+from . import customers, decisions, held, login, meter_events, overview, runs, traces
 
 # What is open to who has not signed in.
 ENTRANCE = [*login.HANDLERS]
@@ -11,5 +11,7 @@ HANDLERS = [
     *overview.HANDLERS,
     *runs.HANDLERS,
     *traces.HANDLERS,
+    *held.HANDLERS,
+    *decisions.HANDLERS,
     *meter_events.HANDLERS,
 ]

@@ -68,15 +68,14 @@ def trace_explained(service: TheService, caller: TheCaller, trace_id: FromPath[s
     """How one trace became credits."""
     name = trace_id.removeprefix("/")
     with service.reading() as ledger:
-        projects = [
-            {
-                **each,
-                "meter_events": _meter_events(each),
-                "in_langfuse": in_langfuse(service.config, ledger, each["project_id"], name),
-            }
-            for each in explain(ledger, name)["projects"]
-        ]
+        projects = [explained(service.config, ledger, each, name) for each in explain(ledger, name)["projects"]]
     return page("trace", caller, trace_id=name, projects=projects)
+
+
+def explained(config: Config, ledger: Ledger, trace: Mapping[str, Any], trace_id: str) -> dict[str, Any]:
+    """The explanation of a trace of one project with its meter events, and where Langfuse shows it."""
+    address = in_langfuse(config, ledger, trace["project_id"], trace_id)
+    return {**trace, "meter_events": _meter_events(trace), "in_langfuse": address}
 
 
 def _meter_events(trace: Mapping[str, Any]) -> list[dict[str, Any]]:
