@@ -28,6 +28,8 @@ NAVIGATION = [
     ("/customers", "Customers"),
     ("/held", "Held"),
     ("/meter-events", "Meter events"),
+    ("/reconciliation", "Reconciliation"),
+    ("/rates", "Rates"),
     ("/decisions", "Decisions"),
 ]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from . import alerts, customers, decisions, finance, held, meter_events, runs, status, traces
+from . import alerts, customers, decisions, finance, held, meter_events, rates, reconciliations, runs, status, traces
 
 HANDLERS = [
     *customers.HANDLERS,
     *finance.HANDLERS,
+    *rates.HANDLERS,
+    *reconciliations.HANDLERS,
     *status.HANDLERS,
     *alerts.HANDLERS,
     *runs.HANDLERS,

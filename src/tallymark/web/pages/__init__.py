@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from . import customers, decisions, held, login, meter_events, overview, runs, traces
+from . import customers, decisions, held, login, meter_events, overview, rates, reconciliation, runs, traces
 
 # What is open to who has not signed in.
 ENTRANCE = [*login.HANDLERS]
 HANDLERS = [
     *customers.HANDLERS,
     *overview.HANDLERS,
+    *rates.HANDLERS,
+    *reconciliation.HANDLERS,
     *runs.HANDLERS,
     *traces.HANDLERS,
     *held.HANDLERS,
