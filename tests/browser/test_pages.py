@@ -5,7 +5,17 @@ import pytest
 from browsing import VARIANTS, shape_of
 
 # Kinds of pages that must be met on the way, so that a lost link is noticed.
-KINDS = {"", "customers", "customers-one", "usage"}
+KINDS = {
+    "",
+    "customers",
+    "customers-one",
+    "usage",
+    "rates",
+    "rates-one",
+    "reconciliation",
+    "reconciliation-one",
+    "reconciliation-one-rows",
+}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -272,10 +272,13 @@ def _held(row: Any) -> HeldOfCustomer:
 
 def newest_meter_events(ledger: Ledger, customer_id: str, limit: int) -> list[MeterEventLine]:
     """The last meter events of a customer, the newest bucket first."""
-    return [_event(row) for row in ledger.query("newest_meter_events_of", customer_id=customer_id, limit=limit)]
+    return [
+        meter_event_line(row) for row in ledger.query("newest_meter_events_of", customer_id=customer_id, limit=limit)
+    ]
 
 
-def _event(row: Any) -> MeterEventLine:
+def meter_event_line(row: Any) -> MeterEventLine:
+    """A row of a statement on meter events."""
     return MeterEventLine(
         row["meter_event_id"],
         row["meter"],

@@ -26,7 +26,7 @@ from .meters import check_meter
 from .progress import Progress, quiet
 from .ranges import check_range
 from .read import Chosen, choose_generation, collect_span, style_of
-from .reconciliation import Reconciliation, reconciliation_of
+from .reconciliation import Reconciliation, compared_days, reconciliation_of
 from .stations import Project, Stations, open_stations
 from .sync import Request, decider_of, run_sync, start_run
 from .windows import all_meter_ids, values_of
@@ -71,7 +71,8 @@ def reconcile(
         run = start_run(stations, "reconcile", asked)
         audit = _audit(stations, run, from_us, to_us, by, progress)
         found = reconciliation_of(stations, run, audit, repaired)
-        stations.ledger.finish_run(run.run_id, found.encode(), stations.clock.now_us())
+        days = compared_days(run.run_id, audit)
+        stations.ledger.finish_run(run.run_id, found.encode(), stations.clock.now_us(), days)
         return found, audit
 
 

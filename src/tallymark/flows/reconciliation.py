@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from ..core.balance import REMEDIES, UNEXPLAINED, Cause, Window, total, totals_by_customer
-from ..core.clock import SECOND_US, format_time
+from ..core.balance import REMEDIES, UNEXPLAINED, Cause, Window, WindowKey, add, total, totals_by_customer
+from ..core.clock import DAY_US, SECOND_US, format_time
 from ..core.credits import format_micros
-from ..ledger.rows import RunRef
+from ..ledger.rows import PutComparedDay, RunRef
 from .audit import Audit
 from .stations import Stations
 from .summary import Requests, SyncSummary
@@ -114,6 +114,34 @@ def lines_of(audit: Audit, *, only_different: bool) -> Iterator[Line]:
     for (customer_id, meter, start_us), window in sorted(audit.windows.items()):
         if not only_different or any(amount for cause, amount in window.differences.items() if cause != Cause.CARRY):
             yield _line(customer_id, meter, window, format_time(start_us))
+
+
+def compared_days(run_id: str, audit: Audit) -> list[PutComparedDay]:
+    """Every customer, meter and UTC day of an audit, added up, as the ledger keeps them."""
+    days: dict[WindowKey, Window] = {}
+    asked = set()
+    for (customer_id, meter, start_us), window in sorted(audit.windows.items()):
+        key = (customer_id, meter, start_us - start_us % DAY_US)
+        add(days.setdefault(key, Window()), window)
+        if window.stripe_micros is not None:
+            asked.add(key)
+    return [_day(run_id, key, window, key in asked) for key, window in days.items()]
+
+
+def _day(run_id: str, key: WindowKey, window: Window, asked: bool) -> PutComparedDay:
+    customer_id, meter, day_us = key
+    differences = {str(cause): window.differences[cause] for cause in Cause if window.differences.get(cause)}
+    return PutComparedDay(
+        run_id,
+        day_us,
+        customer_id,
+        meter,
+        window.langfuse_micros,
+        window.entries_micros,
+        window.accepted_micros,
+        window.stripe_micros if asked else None,
+        msgspec.json.encode(differences).decode(),
+    )
 
 
 def _line(customer_id: str, meter: str, window: Window, start: str | None = None) -> Line:

@@ -104,9 +104,12 @@ class Ledger:
             self._db.write("start_run", **run, owner=this_process())
             self._db.write("put_rate_card", digest=card_digest, body=card_text, now_us=now_us)
 
-    def finish_run(self, run_id: str, summary: bytes, now_us: int) -> None:
-        """Note how a run ended."""
+    def finish_run(
+        self, run_id: str, summary: bytes, now_us: int, compared: Sequence[rows.PutComparedDay] = ()
+    ) -> None:
+        """Note how a run ended; of a reconciliation also what it found of each day."""
         with self._db.transaction(Step.FINISH_RUN):
+            self._db.write_many("put_compared_day", compared)
             self._db.write("finish_run", run_id=run_id, summary=summary.decode(), now_us=now_us)
 
     def coverage(self, source_key: str, purpose: str) -> Coverage | None:

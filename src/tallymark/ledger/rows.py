@@ -168,6 +168,20 @@ class PutNotification(NamedTuple):
     received_at_us: int
 
 
+class PutComparedDay(NamedTuple):
+    """What a reconciliation found of a customer, a meter and a UTC day; `differences`: JSON, micro-credits by cause."""
+
+    run_id: str
+    day_us: int
+    customer_id: str
+    meter: str
+    langfuse_micros: int
+    entries_micros: int
+    accepted_micros: int
+    stripe_micros: int | None
+    differences: str
+
+
 class TraceRef(NamedTuple):
     """Names a trace."""
 

@@ -28,7 +28,10 @@ NAVIGATION = [
     ("/customers", "Customers"),
     ("/held", "Held"),
     ("/meter-events", "Meter events"),
+    ("/reconciliation", "Reconciliation"),
+    ("/rates", "Rates"),
     ("/decisions", "Decisions"),
+    ("/settings", "Settings"),
 ]
 
 

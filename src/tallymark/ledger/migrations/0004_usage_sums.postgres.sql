@@ -26,7 +26,23 @@ create table usage_stale (
     primary key (day_us, customer_id)
 );
 
+create table compared_day (
+    run_id text collate "C" not null,
+    day_us bigint not null,
+    customer_id text collate "C" not null,
+    meter text collate "C" not null,
+    langfuse_micros bigint not null,
+    entries_micros bigint not null,
+    accepted_micros bigint not null,
+    stripe_micros bigint,
+    differences text collate "C" not null,
+    primary key (run_id, day_us, customer_id, meter)
+);
+
 create index trace_by_customer on trace (customer_id, timestamp_us);
+create index trace_by_card on trace (card_digest, timestamp_us) where outcome = 'billed';
+create index entry_by_customer on entry (customer_id, timestamp_us);
+create index run_by_verb on run (verb, started_at_us, run_id);
 
 create function note_stale_usage() returns trigger language plpgsql as $$
 begin

@@ -26,7 +26,23 @@ create table usage_stale (                -- customers and days of which somethi
     primary key (day_us, customer_id)
 ) strict, without rowid;
 
+create table compared_day (               -- what a reconciliation found of a customer, a meter and a UTC day, in micro-credits
+    run_id text not null,
+    day_us integer not null,
+    customer_id text not null,            -- '' for usage of nobody
+    meter text not null,
+    langfuse_micros integer not null,
+    entries_micros integer not null,
+    accepted_micros integer not null,
+    stripe_micros integer,                -- null where Stripe was not asked
+    differences text not null,            -- JSON: micro-credits by cause
+    primary key (run_id, day_us, customer_id, meter)
+) strict, without rowid;
+
 create index trace_by_customer on trace (customer_id, timestamp_us);
+create index trace_by_card on trace (card_digest, timestamp_us) where outcome = 'billed';
+create index entry_by_customer on entry (customer_id, timestamp_us);
+create index run_by_verb on run (verb, started_at_us, run_id);
 
 create trigger new_usage_is_stale after insert on trace
 when new.outcome = 'billed' and new.customer_id is not null

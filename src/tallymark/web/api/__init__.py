@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from . import alerts, customers, decisions, finance, held, meter_events, runs, status, traces
+from . import (
+    alerts,
+    customers,
+    decisions,
+    finance,
+    held,
+    meter_events,
+    rates,
+    reconciliations,
+    runs,
+    settings,
+    status,
+    traces,
+)
 
 HANDLERS = [
     *customers.HANDLERS,
     *finance.HANDLERS,
+    *rates.HANDLERS,
+    *reconciliations.HANDLERS,
     *status.HANDLERS,
     *alerts.HANDLERS,
     *runs.HANDLERS,
@@ -14,4 +29,5 @@ HANDLERS = [
     *traces.HANDLERS,
     *held.HANDLERS,
     *decisions.HANDLERS,
+    *settings.HANDLERS,
 ]
