@@ -22,6 +22,7 @@ from tallymark.ledger.corrections import Place
 from tallymark.ledger.held import Word
 
 pytestmark = pytest.mark.databases(*DATABASES)
+HELD_MICROS = 500
 LATER_RUN = RUN._replace(now_us=later(7200))
 KEY = (PROJECT, "t1")
 
@@ -163,7 +164,7 @@ def hold_trace(ledger, trace_id="t1"):
         MarkState.NONE,
         reason=Reason.NO_CUSTOMER,
         detail="nobody",
-        worth_micros=500,
+        worth_micros=HELD_MICROS,
     )
     ledger.record(RUN, [trace], lambda *_: decision)
 
@@ -201,7 +202,7 @@ WRITES = {
         ledger, RUN, held.Invoicing(held_id, 1, "{}"), "no"
     ),
     (rulings, "rule_traces"): lambda ledger, _id: rulings.rule_traces(
-        ledger, RUN, word(Choice.ASSIGN, Place(customer_id="cus_2")), [(PROJECT, "held")]
+        ledger, RUN, word(Choice.ASSIGN, Place(customer_id="cus_2")), {(PROJECT, "held"): HELD_MICROS}
     ),
     (rulings, "put_customer_rules"): lambda ledger, _id: rulings.put_customer_rules(
         ledger, RUN, "anna", "agreed", [("user", "u2")], "cus_2"
@@ -304,7 +305,7 @@ def test_a_later_word_keeps_what_an_earlier_one_said_of_the_customer(ledger):
         for number, choice in enumerate((first, second)):
             place = Place(customer_id="cus_7") if choice is Choice.ASSIGN else None
             run = RUN._replace(now_us=later(number))
-            rulings.rule_traces(ledger, run, word(choice, place), [(PROJECT, trace_id)])
+            rulings.rule_traces(ledger, run, word(choice, place), {(PROJECT, trace_id): HELD_MICROS})
 
         found = rulings.ruling_of(ledger, (PROJECT, trace_id))
         assert (found.customer_id, found.waived) == ("cus_7", False)

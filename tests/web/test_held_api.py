@@ -3,6 +3,7 @@
 import pytest
 
 from databases import DATABASES
+from tallymark.errors import ConfigError
 from tallymark.flows.held_decisions import waive
 from tallymark.flows.inbox import decisions, held_meter_events, held_traces
 from tallymark.flows.paging import every
@@ -89,6 +90,18 @@ def test_a_decision_bills_what_was_expected_and_nothing_else(waiting, api, decid
     assert newest["items"][0]["why"] == WHY and newest["items"][0]["evidence"] == {"customer_id": "cus_9"}
     older = api("GET", "/decisions", params={"cursor": newest["next"]}).json()
     assert [one["decision"] for one in older["items"]] == [3, 2, 1]
+
+
+def test_what_changes_in_the_last_moment_is_refused_too(waiting, settings, put, run, clock, look):
+    """Between the look at the money and the decision another process read the trace again."""
+
+    def confirm(plan):
+        put("nobodys-1", minutes_ago=99, customer=None, cost="0.02")
+        return bool(run(full=True))
+
+    with pytest.raises(ConfigError, match="worth something else"):
+        waive(settings(), ["nobodys-1"], why=WHY, by="Ada", confirm=confirm, clock=clock)
+    assert look("select count(*) from decision") == [(0,)]
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def _choice(choice: str) -> Choice:
 def _check(choice: Choice, ids: Sequence[str], why: str, by: str, customer_id: str | None, reason: str | None) -> None:
     _check_words(why, by, customer_id or "")
     if bool(ids) == (reason is not None):
-        raise ConfigError("name what is to be decided: some ids, or a whole reason (with --all); one of the two.")
+        raise ConfigError("name what is to be decided: ids, or a reason (with --all); one of the two.")
     if choice is Choice.ASSIGN and not (customer_id or "").strip():
         raise ConfigError("whom to bill is not said; name a customer (--customer).")
     if customer_id is not None and choice not in (Choice.ASSIGN, Choice.BILL_NOW):
@@ -244,7 +244,8 @@ def _place(desk: _Desk, choice: Choice, customer_id: str | None) -> Place:
 def _traces(desk: _Desk, plan: Plan, word: Word) -> Iterator[tuple[Subject, int]]:
     held = [one for one in plan.subjects if one.kind == "trace" and one.reason != DELETED]
     for batch in batched(held, BATCH):
-        yield from zip(batch, rule_traces(desk.ledger, desk.run, word, [_key(one) for one in batch]), strict=True)
+        worth_micros = {_key(one): one.amount_micros for one in batch}
+        yield from zip(batch, rule_traces(desk.ledger, desk.run, word, worth_micros), strict=True)
 
 
 def _deleted(desk: _Desk, plan: Plan, word: Word) -> Iterator[tuple[Subject, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -41,18 +41,21 @@ def ruling_of(ledger: Ledger, key: TraceKey) -> Ruling | None:
     return Ruling(row["decision_id"], row["verb"] == Choice.WAIVE, row["customer_id"], row["dated_at_us"])
 
 
-def rule_traces(ledger: Ledger, run: RunRef, word: Word, keys: Sequence[TraceKey]) -> list[int]:
+def rule_traces(ledger: Ledger, run: RunRef, word: Word, worth_micros: Mapping[TraceKey, int]) -> list[int]:
     """Carry out one word on some held traces, all or none; the numbers of the decisions.
 
-    What is assigned, or billed now, is read again and billed by the next sync. Raises ConfigError if one is not held.
+    What is assigned, or billed now, is read again and billed by the next sync. `worth_micros` is what was looked at.
+    Raises ConfigError if one is not held, or is worth something else.
     """
     with ledger.transaction(Step.DECIDE_HELD) as db:
-        return [_rule_txn(db, run, word, key) for key in keys]
+        return [_rule_txn(db, run, word, key, micros) for key, micros in worth_micros.items()]
 
 
-def _rule_txn(db: Database, run: RunRef, word: Word, key: TraceKey) -> int:
+def _rule_txn(db: Database, run: RunRef, word: Word, key: TraceKey, worth_micros: int) -> int:
     named = {"project_id": key[0], "trace_id": key[1]}
     trace = _held_txn(db, named)
+    if trace["worth_micros"] != worth_micros:
+        raise ConfigError(f"the trace {key[1]} is worth something else than a moment ago; look again.")
     customer_id = word.place.customer_id if word.place else None
     number = put_decision_txn(db, run.now_us, decided_of_trace(word, key, trace["worth_micros"], customer_id))
     if word.choice is not Choice.AS_IS:
