@@ -64,14 +64,15 @@ def held_decisions(config: Config, limit: int = HELD_ROWS) -> list[dict[str, Any
 
 
 def receive_stripe_report(config: Config, body: bytes, signature: str | None) -> bool:
-    """Take a webhook of Stripe: whether it is a report on usage that was not counted, which is then stored and applied.
+    """Take a webhook of Stripe: whether it matters: a report on usage that was not counted, which is then stored and
+    applied, or a change of a customer's subscriptions or invoices, after which their periods are read anew.
 
     `body` is the request's body as it came, `signature` its header Stripe-Signature. The same webhook again changes
     nothing. Raises NotificationRefused for one that Stripe did not sign: answer it with 400.
     """
-    from .flows.reports import receive_report
+    from .flows.reports import receive_webhook
 
-    return receive_report(config, body, signature)
+    return receive_webhook(config, body, signature)
 
 
 def usage(

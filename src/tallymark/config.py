@@ -235,13 +235,13 @@ def require_stripe(config: Config) -> None:
         raise ConfigError(f"there is no Stripe key; set {names} (Stripe: Developers, API keys)")
 
 
-def require_webhook(config: Config) -> str:
-    """The signing secret of Stripe's webhook. Raises ConfigError that names the setting, if there is none."""
+def require_webhook(config: Config) -> tuple[str, ...]:
+    """The signing secrets of Stripe's webhooks. Raises ConfigError that names the setting, if there is none."""
     if config.stripe_webhook_secret is None:
         raise ConfigError(
             "there is no signing secret; set BILLING_STRIPE_WEBHOOK_SECRET (Stripe: Workbench, Webhooks, whsec_…)"
         )
-    return config.stripe_webhook_secret
+    return tuple(secret for secret in config.stripe_webhook_secret.split(",") if secret)
 
 
 # ---- layers

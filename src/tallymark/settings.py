@@ -181,7 +181,7 @@ SETTINGS: tuple[Setting, ...] = (
         ("BILLING_STRIPE_WEBHOOK_SECRET",),
         parse_secret,
         None,
-        "Signing secret of the Stripe webhook that reports meter errors, whsec_…",
+        "Signing secret of Stripe's webhook, whsec_…; of several destinations, theirs with commas between.",
         secret=True,
     ),
     Setting(

@@ -1,13 +1,16 @@
 """Usage and the invoice of its period, judged by the sandbox's invoices: nothing is sent that no invoice takes."""
 
+import json
+
 import pytest
 
 from builders import CREDITS_OF_A_TRACE, NOW_US, no_summaries
 from databases import DATABASES
 from kills import killed_at
 from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US, parse_time
-from tallymark.errors import KeyRefused
+from tallymark.errors import KeyRefused, NotificationRefused
 from tallymark.failpoints import Side, Step
+from tallymark.flows.reports import receive_webhook
 from tallymark.sandbox.faults import Fault, Faults
 from tallymark.sandbox.stripe import SandboxStripe
 
@@ -307,3 +310,85 @@ def test_a_month_of_usage_is_on_its_invoices_or_held(put, run, subscribe, clock,
     assert held > 0
     assert sum(invoice.credits for invoice in stripe.invoiced()) + held == number * CREDITS_OF_A_TRACE
     assert stripe.tally() == {("cus_1", "credits"): number * CREDITS_OF_A_TRACE - held}
+
+
+# ---- what Stripe tells of a customer between two reads
+
+
+CHANGES = ("invoice.finalized", "customer.subscription.created", "customer.subscription.updated")
+SIGNING = "whsec_planted"
+
+
+@pytest.fixture
+def tell(settings, stripe, clock):
+    """A function: deliver a snapshot webhook on a customer, as Stripe signs it."""
+
+    def deliver(kind="customer.subscription.updated", customer="cus_1", created_us=None, secret=SIGNING, **changes):
+        created_s = (clock.now_us() if created_us is None else created_us) // SECOND_US
+        # The object says what it likes about periods.
+        thing = {"id": "sub_or_in", "customer": customer, "current_period_end": 1, "items": []}
+        body = json.dumps({"id": "evt_1", "type": kind, "created": created_s, "data": {"object": thing}}).encode()
+        to = settings(**{"BILLING_STRIPE_WEBHOOK_SECRET": f"whsec_thin,{SIGNING}", **changes})
+        return receive_webhook(to, body, stripe.sign(body, secret), clock)
+
+    return deliver
+
+
+@pytest.mark.parametrize("kind", [*CHANGES, "customer.subscription.deleted"])
+def test_after_a_change_periods_are_read_anew_and_decide(put, run, subscribe, tell, states, stripe, clock, kind):
+    """Without it they would be read a day later, and this usage sent to an invoice that is final."""
+    put("before", at_us=BOUNDARY_US - 3 * HOUR_US)
+    run()
+    subscribe()
+    clock.advance(60)
+    assert tell(kind, {"id": "cus_1"} if kind == CHANGES[0] else "cus_1") is True
+
+    put("late", at_us=BOUNDARY_US - HOUR_US)
+    run(full=True)
+    assert states()[1] == ("held", "late_period", CREDITS_OF_A_TRACE)
+    assert stripe.counts()[SUBSCRIPTIONS] == 2
+
+
+def test_a_change_that_comes_again_changes_nothing(put, run, subscribe, tell, stripe, clock, look):
+    """Stripe repeats for days what it believes lost; what was read since the change is as new as it gets."""
+    subscribe()
+    put("t1", minutes_ago=30)
+    run(full=True)
+    clock.advance(60)
+    changed_us = clock.now_us()
+    tell()
+    assert look("select count(*) from period_check") == [(0,)]
+    clock.advance(600)
+    put("t2", minutes_ago=20)
+    run(full=True)
+    before = look("select * from period_check")
+
+    clock.advance(3600)
+    assert tell(created_us=changed_us) is True
+    assert look("select * from period_check") == before
+    assert stripe.counts()[SUBSCRIPTIONS] == 2
+
+
+def test_a_change_of_nobody_or_of_a_stranger_is_answered(tell, look):
+    """An invoice may have no customer, and an account customers that tallymark never met."""
+    assert tell(customer=None) is False
+    assert tell(customer="cus_stranger") is True
+    assert tell("invoice.created") is False
+
+
+@pytest.mark.parametrize("customer", [7, ["cus_1"], {"name": "no id"}, "cus_1\n", "cus_\x00"])
+def test_a_change_whose_customer_cannot_be_one_is_refused(tell, customer):
+    """Signed, and damaged all the same."""
+    with pytest.raises(NotificationRefused, match="not what Stripe sends"):
+        tell(customer=customer)
+
+
+def test_a_change_that_is_not_signed_is_refused(put, run, tell, look):
+    """By none of the secrets; nothing is read anew."""
+    put("t1", minutes_ago=30)
+    run()
+    with pytest.raises(NotificationRefused, match="missing or wrong"):
+        tell(secret="whsec_other")
+    with pytest.raises(NotificationRefused, match="not what Stripe sends"):
+        tell(created_us=10**30)
+    assert look("select count(*) from period_check") == [(1,)]

@@ -64,7 +64,7 @@ def test_a_sum_is_used_until_a_trace_of_its_day_changes(billed, ledger, ledger_u
         day_us, customer_id)  # fmt: skip
     assert totals(ledger, "customer", WHOLE) != true
 
-    ask(ledger_url, "update trace set read_at_us = read_at_us + 1 where customer_id = ? and timestamp_us < ?",
+    ask(ledger_url, "update trace set name = name where customer_id = ? and timestamp_us < ?",
         customer_id, day_us + DAY_US)  # fmt: skip
 
     assert stored(ledger_url)[1] == 1
@@ -72,6 +72,30 @@ def test_a_sum_is_used_until_a_trace_of_its_day_changes(billed, ledger, ledger_u
     store_usage_sums(ledger)
     assert stored(ledger_url)[1] == 0
     assert totals(ledger, "customer", WHOLE) == true
+
+
+def test_what_is_read_again_and_has_not_changed_is_not_added_up_again(billed, ledger_url, run, monkeypatch):
+    """A sync reads its overlap again, every few minutes."""
+    stale = []
+    monkeypatch.setattr("tallymark.flows.sync.store_usage_sums", lambda _: stale.append(stored(ledger_url)[1]))
+
+    run(full=True)
+
+    assert stale == [0]
+
+
+def test_a_model_that_is_named_later_shows(billed, ledger, ledger_url):
+    """Units are stored apart from their trace."""
+    rows = (
+        "insert into unit (project_id, trace_id, unit_id, model, updated_at_us, read_at_us) select project_id, trace_id"
+    )
+    ask(ledger_url, f"{rows}, 'u', 'gpt', 1, 1 from trace where trace_id = 't00'")
+    named = {row.key: row.traces for row in usage(ledger, *WHOLE, None, "model")}
+    store_usage_sums(ledger)
+    ask(ledger_url, "update unit set model = 'other' where unit_id = 'u'")
+
+    assert named["gpt"] == 1
+    assert {row.key: row.traces for row in usage(ledger, *WHOLE, None, "model")}["other"] == 1
 
 
 def test_decisions_late_costs_and_new_customers_show_at_once(billed, ledger, ledger_url, put, run, settings, clock):
@@ -94,7 +118,7 @@ def test_decisions_late_costs_and_new_customers_show_at_once(billed, ledger, led
 
 def test_a_copy_adds_up_for_itself(billed, ledger, ledger_url, settings, tmp_path):
     """With the sums that it was given, and what is stale stays so."""
-    ask(ledger_url, "update trace set read_at_us = read_at_us + 1 where trace_id = 't00'")
+    ask(ledger_url, "update trace set name = name where trace_id = 't00'")
     with dry_copy(ledger_url) as copy:
         assert totals(copy, "day", WHOLE) == totals(ledger, "day", WHOLE)
     api.backup_ledger(settings(), tmp_path / "backup.sqlite3")

@@ -240,6 +240,21 @@ def test_another_kind_of_webhook_is_answered_and_forgotten(deliver):
     assert (deliver(body).status_code, deliver(body).text) == (200, "ignored\n")
 
 
+def test_a_change_of_a_customer_that_cannot_be_stored_comes_again(deliver, ask, strict, monkeypatch):
+    """As a report does; then it is taken, any number of times."""
+    thing = {"data": {"object": {"id": "sub_1", "customer": "cus_1"}}, "created": NOW_US // SECOND_US}
+    body = json.dumps({"id": "evt_3", "type": "customer.subscription.updated", **thing}).encode()
+
+    def locked(*_, **__):
+        raise LedgerLocked("another process holds the ledger")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tallymark.flows.reports.using_ledger", locked)
+        assert deliver(body).status_code == 503
+    assert [(deliver(body).status_code, deliver(body).text) for _ in range(2)] == [(200, "taken\n")] * 2
+    assert webhooks(ask, strict) == {"failed": 1, "taken": 4}
+
+
 @pytest.mark.parametrize("wrong", ["another secret", "another body", "nothing", "nonsense"])
 def test_a_wrong_signature_is_refused_and_logged_once(report, deliver, strict, look, caplog, wrong):
     """The sender learns nothing, the log neither the body nor a secret."""

@@ -7,7 +7,7 @@ import pytest
 import tallymark
 from builders import CREDITS_OF_A_TRACE
 from tallymark.errors import ConfigError, NotificationRefused
-from tallymark.flows.reports import receive_report
+from tallymark.flows.reports import receive_webhook
 from tallymark.sandbox.faults import Fault, Faults
 
 SECRET = "whsec_planted"
@@ -33,7 +33,7 @@ def receive(settings, strict, clock, ledger):
 
     def take(body, signature=None, **changes):
         to = settings(bill_to=strict, **{"BILLING_STRIPE_WEBHOOK_SECRET": SECRET, **changes})
-        return receive_report(to, body, strict.sign(body, SECRET) if signature is None else signature, clock)
+        return receive_webhook(to, body, strict.sign(body, SECRET) if signature is None else signature, clock)
 
     return take
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from builders import NOW_US
 from tallymark.core.clock import SECOND_US
 from tallymark.core.ids import idempotency_key, issue_of, meter_event_id, sent_identifier
-from tallymark.core.reports import ERROR_REPORT, ErrorReport, Notification
+from tallymark.core.reports import CHANGE_TYPES, ERROR_REPORT, CustomerChange, ErrorReport, Notification
 from tallymark.errors import NotificationRefused
 from tallymark.meter.reports import fetch_report, read_notification
 
@@ -20,9 +20,22 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=10,
 )
-WORDS = ("id", "type", "created", "data", "reason", "error_types", "error_count", "sample_errors", "code", "request")
+WORDS = (
+    "id",
+    "type",
+    "created",
+    "data",
+    "reason",
+    "error_types",
+    "error_count",
+    "sample_errors",
+    "code",
+    "request",
+    "object",
+    "customer",
+)
 LIKELY = st.recursive(
-    JSON | st.sampled_from([ERROR_REPORT, "2026-11-23T12:00:00Z"]),
+    JSON | st.sampled_from([ERROR_REPORT, CHANGE_TYPES[0], "2026-11-23T12:00:00Z"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=6),
     max_leaves=15,
 )
@@ -59,17 +72,17 @@ def test_a_signed_body_of_any_json_is_a_notification_or_none_or_refused(content)
     """No other error reaches the web server."""
     body = json.dumps(content).encode()
     try:
-        found = read_notification(body, signed(body), SECRET, NOW_US)
+        found = read_notification(body, signed(body), [SECRET], NOW_US)
     except NotificationRefused:
         return
-    assert found is None or isinstance(found, Notification)
+    assert found is None or isinstance(found, Notification | CustomerChange)
 
 
 @given(st.binary(max_size=60), TEXT)
 def test_no_body_is_taken_without_its_signature(body, signature):
     """Any bytes under any header are refused."""
     try:
-        read_notification(body, signature, SECRET, NOW_US)
+        read_notification(body, signature, [SECRET], NOW_US)
     except NotificationRefused:
         return
     raise AssertionError("it was taken")

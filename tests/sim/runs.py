@@ -8,7 +8,7 @@ from tallymark.errors import ConfigError, NotificationRefused
 from tallymark.failpoints import Step
 from tallymark.flows import held_decisions
 from tallymark.flows.reconcile import reconcile
-from tallymark.flows.reports import receive_report
+from tallymark.flows.reports import receive_webhook
 
 # Reached by most runs, and most often; at any other step a process is as likely to die as not.
 COMMON = frozenset(
@@ -112,7 +112,7 @@ def webhooks(world):
 
     def deliver(body, signature):
         done = world.run(
-            lambda: receive_report(world.config(), body, signature, world.clock) or True,
+            lambda: receive_webhook(world.config(), body, signature, world.clock) or True,
             fate_of(world),
             expected=(NotificationRefused,),
         )

@@ -35,7 +35,7 @@ PLACES = {
     Step.APPLY_REPORT: {"ledger.reports.apply_report"},
     Step.CLOSE_REPORTS: {"ledger.reports.close_reports"},
     Step.REISSUE: {"ledger.reports.offer_again", "ledger.reports.reissue"},
-    Step.PUT_PERIODS: {"ledger.periods.put_periods"},
+    Step.PUT_PERIODS: {"ledger.periods.put_periods", "ledger.periods.doubt_periods"},
     Step.CLAIM_CANCEL: {"ledger.cancelling.claim_cancels"},
     Step.SETTLE_CANCEL: {"ledger.cancelling.settle_cancels"},
     Step.DECIDE_HELD: {

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from web_callers import READER, Browser
+from tallymark.sandbox.stripe import SandboxStripe
+from web_callers import OPERATOR, READER, Browser
 
 WHY = "ticket 4711"
 HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)"')
@@ -105,6 +106,29 @@ def test_money_that_nobody_looked_at_is_not_decided_about(waiting, browser, look
     ):
         assert browser.send(path, **word).status_code == 422, word
     assert look("select count(*) from decision") == [(0,)]
+
+
+def test_a_meter_event_that_stripe_refused_goes_to_another_customer(settings, run, put, clock, connect):
+    """Found in the inbox with its answer, moved by a form of its own, and billed to the other one."""
+    strict = SandboxStripe(clock=clock, any_customer=False, unknown_customer="sync")
+    strict.add_meter("credits")
+    strict.add_customer("cus_9")
+    put("wrong", minutes_ago=90, customer="cus_typo")
+    run(settings(bill_to=strict))
+    browser = Browser(connect(bill_to=strict))
+    browser.sign_in(OPERATOR)
+
+    cause = browser.get("/held?reason=rejected").text
+    (address,) = set(re.findall(r'href="(/held/tm-[^"]*)"', cause))
+    one = browser.get(address).text
+    seen = browser.send("/held/confirm", choice="customer", ids=address[6:], customer="cus_9", why=WHY)
+    done = browser.send("/held/decide", **fields_of(seen))
+    run(settings(bill_to=strict))
+
+    assert "No such customer" in cause and "Bill another customer" in one and 'href="/traces/wrong"' in one
+    assert "1 meter event, 500.000000 credits, to customer" in re.sub(r"\s+", " ", seen.text)
+    assert done.status_code == 303 and "It does not wait for a decision." in browser.get(address).text
+    assert strict.tally() == {("cus_9", "credits"): 500}
 
 
 def test_who_may_not_decide_is_refused_and_logged_once(waiting, connect, browser, refusals, look):

@@ -11,6 +11,13 @@ from .states import State
 ERROR_REPORT = "v1.billing.meter.error_report_triggered"
 NO_METER_FOUND = "v1.billing.meter.no_meter_found"
 REPORT_TYPES = (ERROR_REPORT, NO_METER_FOUND)
+# After these a customer's billing periods, or their invoices, may be others than those that were read.
+CHANGE_TYPES = (
+    "invoice.finalized",
+    "customer.subscription.created",
+    "customer.subscription.updated",
+    "customer.subscription.deleted",
+)
 # Stripe keeps its events so long (facts/stripe.md section 2).
 REPORTS_KEPT_US = 30 * DAY_US
 # Nobody promises how long after its receipt a meter event is judged, and clocks differ; published examples are seconds.
@@ -32,6 +39,14 @@ class Notification:
     type: str
     created_us: int
     meter_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerChange:
+    """That something about a customer's subscriptions or invoices has changed, and when."""
+
+    customer_id: str
+    created_us: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class UsageSummary(msgspec.Struct):
     """A customer's usage from `from` on, before `to`; credits exact, as text with six decimals.
 
     `credits` = the sum of `components`, less what was `waived`; = the sum of `models`. `read_up_to` is how far Langfuse
-    was read, null if it never was; `updated_at` when a trace of this usage was last read, null if there is none.
+    was read, null if it never was; `updated_at` when something of it was last new or changed, null if there is none.
     """
 
     customer: str

@@ -157,9 +157,9 @@ def _choice(choice: str) -> Choice:
 def _check(choice: Choice, ids: Sequence[str], why: str, by: str, customer_id: str | None, reason: str | None) -> None:
     _check_words(why, by, customer_id or "")
     if bool(ids) == (reason is not None):
-        raise ConfigError("name what is to be decided: ids, or a reason with --all.")
+        raise ConfigError("name what is to be decided: some ids, or a whole reason (with --all); one of the two.")
     if choice is Choice.ASSIGN and not (customer_id or "").strip():
-        raise ConfigError("whom to bill is not said; name a customer with --customer.")
+        raise ConfigError("whom to bill is not said; name a customer (--customer).")
     if customer_id is not None and choice not in (Choice.ASSIGN, Choice.BILL_NOW):
         raise ConfigError(f"a customer cannot be named together with --{choice}.")
 

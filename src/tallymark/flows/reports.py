@@ -11,12 +11,13 @@ from ..clock import SystemClock
 from ..config import Config, require_stripe, require_webhook
 from ..core.clock import DAY_US, HOUR_US, MINUTE_US, Clock
 from ..core.credits import MICROS_PER_CREDIT
-from ..core.reports import CUSTOMER_NOT_FOUND, REPORTS_KEPT_US, codes_in
+from ..core.reports import CUSTOMER_NOT_FOUND, REPORTS_KEPT_US, CustomerChange, codes_in
 from ..errors import KeyRefused, RemoteError
 from ..ledger import Ledger
 from ..ledger.corrections import Decided
 from ..ledger.database import Row
 from ..ledger.guard import using_ledger
+from ..ledger.periods import doubt_periods
 from ..ledger.reports import (
     apply_report,
     close_reports,
@@ -64,17 +65,23 @@ def take_reports(stations: Stations, run: RunRef) -> int:
     return taken
 
 
-def receive_report(config: Config, body: bytes, signature: str | None, clock: Clock | None = None) -> bool:
-    """Take a webhook of Stripe: whether it is a report, which is then stored, and applied if Stripe can be asked.
+def receive_webhook(config: Config, body: bytes, signature: str | None, clock: Clock | None = None) -> bool:
+    """Take a webhook of Stripe: whether it is one that matters. A webhook that comes again changes nothing.
 
-    `body` is the request's body as it came, `signature` its header Stripe-Signature. A webhook that comes again changes
-    nothing. Raises NotificationRefused for one that Stripe did not sign, ConfigError or LedgerError.
+    A report is stored, and applied if Stripe can be asked. After a change of a customer's subscriptions or invoices the
+    next sync asks Stripe for their periods anew; what the webhook says of them is not believed.
+    `body` is the request's body as it came, `signature` its header Stripe-Signature. Raises NotificationRefused for one
+    that Stripe did not sign, ConfigError or LedgerError.
     """
     clock = clock or SystemClock()
     notification = read_notification(body, signature, require_webhook(config), clock.now_us())
     if notification is None:
         return False
     require_stripe(config)
+    if isinstance(notification, CustomerChange):
+        with using_ledger(config.ledger_url) as ledger:
+            doubt_periods(ledger, notification.customer_id, notification.created_us)
+        return True
     with using_ledger(config.ledger_url) as ledger:
         put_notifications(ledger, [notification], clock.now_us())
         with _logged("a report of Stripe could not be fetched"):

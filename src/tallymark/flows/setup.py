@@ -5,8 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from ..config import Config
+from ..core.secrets import HIDDEN
 from ..errors import LedgerMissing
 from ..ledger.guard import using_ledger
+from ..settings import SETTINGS
 
 STRIPE_KEY = "BILLING_STRIPE_SECRET_KEY"
 
@@ -39,3 +41,21 @@ def has_ledger(config: Config) -> bool:
             return True
     except LedgerMissing:
         return False
+
+
+class SettingLine(msgspec.Struct):
+    """A setting as `config show` has it: secrets hidden, and where it came from; `about` says what it does."""
+
+    setting: str
+    value: str
+    from_: str = msgspec.field(name="from")
+    about: str
+
+
+def settings_in_force(config: Config) -> list[SettingLine]:
+    """Every setting of this process. Who may read pages is shown no part of a secret, not even how it ends."""
+    about = {setting.variables[0]: setting.help for setting in SETTINGS}
+    return [
+        SettingLine(name, HIDDEN if value.startswith(HIDDEN) else value, origin, about.get(name, ""))
+        for name, value, origin in config.describe()
+    ]

@@ -63,6 +63,12 @@ def put_periods(ledger: Ledger, checked: Sequence[Checked], now_us: int) -> None
         db.write_many("put_period_check", [PutPeriodCheck(c.customer_id, c.meter, now_us) for c in checked])
 
 
+def doubt_periods(ledger: Ledger, customer_id: str, changed_us: int) -> None:
+    """Have a customer's periods read anew, if they were last read before they changed, as far as clocks can tell."""
+    with ledger.transaction(Step.PUT_PERIODS) as db:
+        db.write("delete_period_checks", customer_id=customer_id, until_us=changed_us + CLOCK_TOLERANCE_US)
+
+
 def periods_txn(db: Database, customer_id: str, meter: str) -> list[Period]:
     """The billing periods that are known of a customer for a meter, the earliest first."""
     rows = db.rows("periods_of", customer_id=customer_id, meter=meter)

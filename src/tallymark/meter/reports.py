@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from ..core.clock import MINUTE_US, SECOND_US, format_time, parse_time
-from ..core.reports import REPORT_TYPES, UNKNOWN_CODE, ErrorReport, Notification, ReportedError, Sample
+from ..core.reports import (
+    CHANGE_TYPES,
+    REPORT_TYPES,
+    UNKNOWN_CODE,
+    CustomerChange,
+    ErrorReport,
+    Notification,
+    ReportedError,
+    Sample,
+)
 from ..core.secrets import told
 from ..errors import NotificationRefused
 from .stripe_events import StripeMeter
@@ -30,6 +39,8 @@ SIGNATURE_AGE_MAX_US = 5 * MINUTE_US
 UNSIGNED = (
     "the webhook's signature is missing or wrong; check BILLING_STRIPE_WEBHOOK_SECRET, and pass the body as it came."
 )
+# Times of Stripe beyond the year 9000 are none, and would not fit into the ledger.
+SECONDS_MAX = 221_845_392_000
 _SIGNED_AT = re.compile(r"(?:^|,)t=([0-9]{1,12})(?:,|$)")
 
 
@@ -46,6 +57,21 @@ class _Thin(msgspec.Struct):
     type: str
     created: str
     related_object: _Related | None = None
+
+
+class _Object(msgspec.Struct):
+    customer: str | _Related | None = None
+
+
+class _ObjectData(msgspec.Struct):
+    object: _Object
+
+
+class _Snapshot(msgspec.Struct):
+    """A webhook that holds the object as it was; of that only whose it is, is believed."""
+
+    created: Annotated[int, msgspec.Meta(ge=0, le=SECONDS_MAX)]
+    data: _ObjectData
 
 
 class _Request(msgspec.Struct):
@@ -75,25 +101,39 @@ class _Data(msgspec.Struct):
     reason: _Reason
 
 
-def read_notification(body: bytes, signature: str | None, secret: str, now_us: int) -> Notification | None:
-    """What a webhook's raw body and its header Stripe-Signature tell; None for a type that is no report.
+def read_notification(
+    body: bytes, signature: str | None, secrets: Sequence[str], now_us: int
+) -> Notification | CustomerChange | None:
+    """What a webhook's raw body and its header Stripe-Signature tell; None for a type that nobody waits for.
 
-    Raises NotificationRefused if Stripe did not sign it with this secret within five minutes of now.
+    Raises NotificationRefused if Stripe did not sign it with one of these secrets within five minutes of now.
     """
+    _verify(body, signature or "", secrets, now_us)
     try:
-        # The SDK fails on other text with a TypeError.
-        if not (signature or "").isascii():
-            raise NotificationRefused(UNSIGNED)
-        stripe.WebhookSignature.verify_header(body, signature, secret, tolerance=None)
-        signed_at = _SIGNED_AT.search(signature or "")
-        if signed_at is None or abs(int(signed_at[1]) * SECOND_US - now_us) > SIGNATURE_AGE_MAX_US:
-            raise NotificationRefused("the webhook was signed too long ago, or this machine's clock is wrong (NTP).")
-        is_report = msgspec.json.decode(body, type=_Kind).type in REPORT_TYPES
-        return _notification(msgspec.json.decode(body, type=_Thin)) if is_report else None
-    except stripe.SignatureVerificationError as error:
-        raise NotificationRefused(UNSIGNED) from error
+        kind = msgspec.json.decode(body, type=_Kind).type
+        if kind in CHANGE_TYPES:
+            return _change(msgspec.json.decode(body, type=_Snapshot))
+        return _notification(msgspec.json.decode(body, type=_Thin)) if kind in REPORT_TYPES else None
     except ValueError as error:
         raise NotificationRefused("the webhook's body is not what Stripe sends.") from error
+
+
+def _verify(body: bytes, signature: str, secrets: Sequence[str], now_us: int) -> None:
+    # The SDK fails on other text with a TypeError.
+    if not signature.isascii() or not any(_is_signed(body, signature, secret) for secret in secrets):
+        raise NotificationRefused(UNSIGNED)
+    signed_at = _SIGNED_AT.search(signature)
+    if signed_at is None or abs(int(signed_at[1]) * SECOND_US - now_us) > SIGNATURE_AGE_MAX_US:
+        raise NotificationRefused("the webhook was signed too long ago, or this machine's clock is wrong (NTP).")
+
+
+def _is_signed(body: bytes, signature: str, secret: str) -> bool:
+    try:
+        stripe.WebhookSignature.verify_header(body, signature, secret, tolerance=None)
+    except (stripe.SignatureVerificationError, ValueError):
+        # A ValueError: a body that is no text, or a time that is no number.
+        return False
+    return True
 
 
 def new_notifications(meter: StripeMeter, since_us: int) -> Iterator[Notification]:
@@ -159,6 +199,17 @@ def _samples(error: _Error) -> tuple[Sample, ...]:
         Sample(one.request.identifier or one.request.idempotency_key or "", told(one.error_message))
         for one in error.sample_errors
     )
+
+
+def _change(snapshot: _Snapshot) -> CustomerChange | None:
+    """None for an invoice of nobody. Raises ValueError for a customer that cannot be one."""
+    customer = snapshot.data.object.customer
+    if customer is None:
+        return None
+    customer_id = customer if isinstance(customer, str) else customer.id
+    if not (customer_id.isascii() and customer_id.isprintable()):
+        raise ValueError("that is no id of a customer")
+    return CustomerChange(customer_id, snapshot.created * SECOND_US)
 
 
 def _notification(thin: _Thin) -> Notification:

@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from ..errors import LedgerError, NotificationRefused, TallymarkError
 from ..flows.figures import why_not_ready
-from ..flows.reports import receive_report
+from ..flows.reports import receive_webhook
 from .service import Service, TheService
 
 log = logging.getLogger("tallymark")
@@ -59,15 +59,15 @@ async def stripe_webhook(service: TheService, request: Request[Any, Any, Any]) -
 
 def _receive(service: Service, body: bytes, signature: str | None) -> Response[str]:
     try:
-        is_report = receive_report(service.config, body, signature, service.clock)
+        is_wanted = receive_webhook(service.config, body, signature, service.clock)
     except NotificationRefused as error:
         return _refused(service, str(error), 400)
     except TallymarkError as error:
         service.metrics.count_webhook("failed")
         log.error("a webhook could not be taken; Stripe sends it again: %s", error)
         return _say("not taken; send it again.", 503)
-    service.metrics.count_webhook("taken" if is_report else "ignored")
-    return _say("taken" if is_report else "ignored")
+    service.metrics.count_webhook("taken" if is_wanted else "ignored")
+    return _say("taken" if is_wanted else "ignored")
 
 
 def _refused(service: Service, why: str, status: int) -> Response[str]:

@@ -31,6 +31,7 @@ NAVIGATION = [
     ("/reconciliation", "Reconciliation"),
     ("/rates", "Rates"),
     ("/decisions", "Decisions"),
+    ("/settings", "Settings"),
 ]
 
 

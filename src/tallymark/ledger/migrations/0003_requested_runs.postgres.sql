@@ -44,3 +44,6 @@ create index meter_event_by_time on meter_event (bucket_start_us, meter_event_id
 
 -- What was sent today and this month.
 create index meter_event_by_answer on meter_event (answered_at_us, credits) where state = 'accepted';
+
+-- What is held, added up without reading the traces.
+create index trace_held_worth on trace (reason, timestamp_us, worth_micros) where outcome = 'held';

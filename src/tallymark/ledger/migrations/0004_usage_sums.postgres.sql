@@ -62,8 +62,24 @@ $$;
 
 create trigger new_usage_is_stale after insert on trace for each row execute function note_stale_usage();
 create trigger changed_usage_is_stale
-after update of customer_id, timestamp_us, outcome, billed_micros, waived_micros, card_digest, components, name, read_at_us
+after update of customer_id, timestamp_us, outcome, billed_micros, waived_micros, card_digest, components, name
 on trace for each row execute function note_stale_usage();
+
+create function note_stale_model() returns trigger language plpgsql as $$
+begin
+    insert into usage_stale (day_us, customer_id)
+    select t.timestamp_us - t.timestamp_us % 86400000000, t.customer_id
+      from trace as t
+     where t.project_id = new.project_id and t.trace_id = new.trace_id and t.outcome = 'billed' and t.customer_id is not null
+    on conflict do nothing;
+    return null;
+end
+$$;
+
+create trigger new_model_is_stale after insert on unit for each row
+when (new.model is not null) execute function note_stale_model();
+create trigger changed_model_is_stale after update of model on unit for each row
+when (old.model is distinct from new.model) execute function note_stale_model();
 
 insert into usage_stale (day_us, customer_id)
 select distinct timestamp_us - timestamp_us % 86400000000, customer_id

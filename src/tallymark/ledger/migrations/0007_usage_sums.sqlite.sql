@@ -11,7 +11,7 @@ create table usage_sum (                  -- the billed traces of a customer, a 
     waived_micros integer not null,       -- by waivers; what an invoice item billed is billed
     first_us integer not null,            -- the times of the first and the last of them
     last_us integer not null,
-    read_at_us integer not null,          -- when one of them was read last
+    read_at_us integer not null,          -- when one of them was read last and was new or changed
     cost_usd text not null,               -- exact decimals: what Langfuse reports, and credits at the price of their moment
     revenue_usd text not null,
     components text not null,             -- JSON: micro-credits and exact USD of each component
@@ -54,7 +54,7 @@ begin
 end;
 
 create trigger changed_usage_is_stale
-after update of customer_id, timestamp_us, outcome, billed_micros, waived_micros, card_digest, components, name, read_at_us on trace
+after update of customer_id, timestamp_us, outcome, billed_micros, waived_micros, card_digest, components, name on trace
 when old.outcome = 'billed' or new.outcome = 'billed'
 begin
     insert into usage_stale (day_us, customer_id)
@@ -67,6 +67,28 @@ begin
      where new.outcome = 'billed' and new.customer_id is not null
        and not exists (select 1 from usage_stale as s
                         where s.day_us = new.timestamp_us - new.timestamp_us % 86400000000 and s.customer_id = new.customer_id);
+end;
+
+create trigger new_model_is_stale after insert on unit
+when new.model is not null
+begin
+    insert into usage_stale (day_us, customer_id)
+    select t.timestamp_us - t.timestamp_us % 86400000000, t.customer_id
+      from trace as t
+     where t.project_id = new.project_id and t.trace_id = new.trace_id and t.outcome = 'billed' and t.customer_id is not null
+       and not exists (select 1 from usage_stale as s
+                        where s.day_us = t.timestamp_us - t.timestamp_us % 86400000000 and s.customer_id = t.customer_id);
+end;
+
+create trigger changed_model_is_stale after update of model on unit
+when old.model is not new.model
+begin
+    insert into usage_stale (day_us, customer_id)
+    select t.timestamp_us - t.timestamp_us % 86400000000, t.customer_id
+      from trace as t
+     where t.project_id = new.project_id and t.trace_id = new.trace_id and t.outcome = 'billed' and t.customer_id is not null
+       and not exists (select 1 from usage_stale as s
+                        where s.day_us = t.timestamp_us - t.timestamp_us % 86400000000 and s.customer_id = t.customer_id);
 end;
 
 insert into usage_stale (day_us, customer_id)

@@ -17,5 +17,6 @@ select 'trigger', t.tgname, case when t.tgenabled = 'O' then p.proname else 'not
 union all
 select 'function', p.proname, p.prosrc
   from pg_proc as p
- where p.pronamespace = (select oid from pg_namespace where nspname = current_schema()) and p.proname in ('refuse_edit', 'note_stale_usage')
+ where p.pronamespace = (select oid from pg_namespace where nspname = current_schema())
+   and p.proname in ('refuse_edit', 'note_stale_usage', 'note_stale_model')
  order by 1, 2

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from . import alerts, customers, decisions, finance, held, meter_events, rates, reconciliations, runs, status, traces
+from . import (
+    alerts,
+    customers,
+    decisions,
+    finance,
+    held,
+    meter_events,
+    rates,
+    reconciliations,
+    runs,
+    settings,
+    status,
+    traces,
+)
 
 HANDLERS = [
     *customers.HANDLERS,
@@ -16,4 +29,5 @@ HANDLERS = [
     *traces.HANDLERS,
     *held.HANDLERS,
     *decisions.HANDLERS,
+    *settings.HANDLERS,
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import customers, decisions, held, login, meter_events, overview, rates, reconciliation, runs, traces
+from . import customers, decisions, held, login, meter_events, overview, rates, reconciliation, runs, settings, traces
 
 # What is open to who has not signed in.
 ENTRANCE = [*login.HANDLERS]
@@ -16,4 +16,5 @@ HANDLERS = [
     *held.HANDLERS,
     *decisions.HANDLERS,
     *meter_events.HANDLERS,
+    *settings.HANDLERS,
 ]
