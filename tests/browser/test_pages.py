@@ -7,6 +7,11 @@ from browsing import VARIANTS, shape_of
 # Kinds of pages that must be met on the way, so that a lost link is noticed.
 KINDS = {
     "",
+    "runs",
+    "runs-one",
+    "meter-events",
+    "meter-events-one",
+    "settings",
     "customers",
     "customers-one",
     "usage",
@@ -50,3 +55,21 @@ def check(visitor, name, wrong):
     visitor.keep(name)
     if problems:
         wrong[name] = problems
+
+
+def test_a_run_that_is_asked_for_follows_itself(visit):
+    """From the form to the result, with nobody loading its page again."""
+    visitor = visit()
+    visitor.sign_in()
+    visitor.open("/runs")
+    visitor.page.get_by_text("Sync now").click()
+    visitor.page.get_by_label("The whole look-back").check()
+    visitor.page.get_by_label("Dry run").check()
+    visitor.page.get_by_role("button", name="Run").click()
+    visitor.page.wait_for_url("**/runs/*")
+    loads = []
+    visitor.page.on("framenavigated", lambda frame: loads.append(frame.url))
+    visitor.page.get_by_role("heading", name="What it came to").wait_for()
+
+    assert visitor.page.locator("#run .chip.done").count() == 1
+    assert (loads, visitor.complaints) == ([], [])

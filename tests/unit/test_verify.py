@@ -125,7 +125,7 @@ def test_a_ledger_that_holds_is_found_to_hold(used):
 
     assert report.findings == []
     assert {each.check: each.rows for each in report.checks} == {
-        "database": 0, "schema": 0, "rows": 55, "chain of entries": 15, "chain of decisions": 3, "entries": 15,
+        "database": 0, "schema": 0, "rows": 62, "chain of entries": 15, "chain of decisions": 3, "entries": 15,
         "meter events": 11, "carries": 18, "balances": 7, "traces": 9, "decisions": 3, "rate cards": 1,
     }  # fmt: skip
     assert (report.entries[:3], report.decisions[:2]) == ("15:", "3:")

@@ -1,4 +1,4 @@
-"""`tallymark serve`: sync, full sync and reconcile at their times, health, metrics and Stripe's webhook."""
+"""`tallymark serve`: sync, full sync and reconcile at their times, dashboard, API, metrics and Stripe's webhook."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PORT = click.IntRange(0, 65535)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; others need BILLING_API_TOKEN.")
 @click.option("--port", type=PORT, default=8080, show_default=True, help="Port to listen on; 0 for a free one.")
 def serve(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, host: str, port: int) -> None:
-    """Sync, full sync and reconcile at their times, until stopped; with health, metrics and Stripe's webhook."""
+    """Sync, full sync and reconcile at their times, until stopped; with dashboard, API, metrics and webhooks."""
     config = begin(config_file, verbose, quiet)
     from ..console import print_json
     from ..errors import ConfigError

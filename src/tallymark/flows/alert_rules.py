@@ -110,7 +110,7 @@ def _held(seen: Watched, config: Config) -> Iterator[Finding]:
     limit = config.alert_held_credits
     if limit is not None and seen.held.amount_micros > limit * MICROS_PER_CREDIT:
         credits = format_micros(seen.held.amount_micros)
-        text = f"held traces and meter events wait for a person: {seen.held.count:,}, {credits} credits."
+        text = f"traces and meter events wait for a person: {seen.held.count:,}, {credits} credits."
         yield Finding(Rule.HELD, "", text, credits, str(limit), "credits")
 
 

@@ -33,7 +33,7 @@ log = logging.getLogger("tallymark")
 ALERTS = "alerts"
 # How long a difference without a cause is looked for in what reconciliations found.
 DRIFT_DAYS = 8
-NOTICES = 20
+NOTICES = 5
 _PROBLEM = "alert webhook"
 
 

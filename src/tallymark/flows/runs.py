@@ -214,9 +214,9 @@ def ask_for_run(config: Config, wish: RunWish, by: str, now_us: int) -> str:
 
 
 def _checked(config: Config, wish: RunWish, by: str, now_us: int) -> RunRequest:
+    # A service without one of the keys runs nothing, not even a dry run.
     require_langfuse(config)
-    if not wish.dry_run:
-        require_stripe(config)
+    require_stripe(config)
     from_us, to_us = _moment("from", wish.from_), _moment("to", wish.to)
     check_range(from_us, to_us)
     if problem := _why_not(wish):

@@ -356,7 +356,10 @@ class _Interruptible:
     def progress(self, stage: str, done: int, total: int | None) -> None:
         """As Progress. Raises Stopped."""
         self._check()
-        began_us = self.told.stage_at_us if self.told is not None and self.told.stage == stage else self.now_us()
+        before = self.told
+        # A second project begins its own count.
+        goes_on = before is not None and before.stage == stage and before.done <= done
+        began_us = before.stage_at_us if before is not None and goes_on else self.now_us()
         self.told = Told(stage, began_us, done, total)
 
     def _check(self) -> None:
