@@ -51,7 +51,7 @@ def python(context):
     packages = next(home.glob("lib/python*/site-packages"))
     (packages / "ours.pth").write_text(sysconfig.get_path("purelib"))
     subprocess.run(
-        [context / INSTALL, "--no-deps", "--quiet", "--ignore-installed"],
+        [context / INSTALL, "--no-deps", "--no-build-isolation", "--quiet", "--ignore-installed"],
         env={**environment(context), "PYTHON": str(made)},
         check=True,
         timeout=120,

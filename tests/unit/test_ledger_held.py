@@ -186,6 +186,7 @@ def settle_a_cancel(ledger, url):
 
 # Each writing function of these modules, and how to make it write in the ledger of the fixture `used`.
 WRITES = {
+    (periods, "doubt_periods"): lambda ledger, _id: periods.doubt_periods(ledger, "cus_1", NOW_US),
     (periods, "put_periods"): lambda ledger, _id: periods.put_periods(
         ledger, [periods.Checked("cus_1", "credits", [Period("x", 0, 1)])], NOW_US
     ),

@@ -59,7 +59,8 @@ def period_of(
         return _between(from_, to, now_us)
     name = name or DEFAULT
     if name in DAYS:
-        return Period(name, now_us - int(name[:-1]) * DAY_US, now_us)
+        # Whole days, today among them: sums of days are stored.
+        return Period(name, now_us - now_us % DAY_US - (int(name[:-1]) - 1) * DAY_US, now_us)
     if name == BILLING and customer_id:
         return Period(name, *range_or_period(ledger, customer_id, None, None, now_us))
     return Period(name, *month_named(name, now_us))
