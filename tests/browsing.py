@@ -7,7 +7,9 @@ from urllib.parse import urlsplit
 
 import axe_playwright_python
 
-from web_callers import OPERATOR
+from tallymark.sandbox.langfuse import DEFAULT_PROJECT
+from tallymark.sandbox.story import PROMPT
+from web_callers import OPERATOR, TOKENS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # It must ask nobody but us, and needs no sandbox of its own where root runs it.
@@ -24,6 +26,7 @@ AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text("ut
 AXE_RUN = "async () => (await axe.run(document, {resultTypes: ['violations']})).violations"
 # Jobs stay away until they are asked for.
 CALM = {"BILLING_FULL_SYNC_AT": "never", "BILLING_RECONCILE_AT": "never"}
+SECRETS = (*TOKENS.values(), DEFAULT_PROJECT.secret_key, "sk_test_sandbox", PROMPT[:30])
 VARIANTS = {
     "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 800}},
     "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 800}},
@@ -90,6 +93,11 @@ class Visitor:
             f"{one['id']} ({one['impact']}): {one['help']}: {one['nodes'][0]['html'][:200]}"
             for one in self.page.evaluate(AXE_RUN)
         ]
+
+    def secrets(self):
+        """What the page shows and must not: tokens, keys, prompts."""
+        shown = self.page.content()
+        return [f"it shows {secret[:9]}…" for secret in SECRETS if secret in shown]
 
     def overflow(self):
         """By how many pixels the page is wider than the window."""

@@ -15,6 +15,11 @@ KINDS = {
     "customers",
     "customers-one",
     "usage",
+    "traces",
+    "traces-one",
+    "held",
+    "held-one",
+    "decisions",
     "rates",
     "rates-one",
     "reconciliation",
@@ -25,7 +30,7 @@ KINDS = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_page_is_sound(visit, variant):
-    """It answers 200, its console is silent, axe finds nothing, and it is no wider than the window."""
+    """It answers 200, its console is silent, axe finds nothing, it fits the window, and shows no key and no prompt."""
     visitor = visit(variant)
     wrong = {}
     visitor.open("/login")
@@ -48,7 +53,7 @@ def test_every_page_is_sound(visit, variant):
 
 def check(visitor, name, wrong):
     """Note what is wrong with the page that is open, and keep a picture of it."""
-    problems = [*visitor.complaints, *visitor.violations()]
+    problems = [*visitor.complaints, *visitor.violations(), *visitor.secrets()]
     visitor.complaints.clear()
     if visitor.overflow() > 0:
         problems.append(f"{visitor.overflow()} pixels too wide")

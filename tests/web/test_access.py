@@ -1,11 +1,12 @@
 """Who may ask: tokens, sessions, forms, hosts and limits. What is refused is refused once, and logged once."""
 
 import logging
+import re
 
 import pytest
 
-from tallymark.web.access import COOKIE
-from tallymark.web.app import BODY_BYTES_MAX
+from tallymark.web.access import COOKIE, READING
+from tallymark.web.app import BODY_BYTES_MAX, CSRF_COOKIE
 from web_callers import OPERATOR, READER, Browser
 
 
@@ -172,12 +173,44 @@ def test_no_path_leads_out_of_the_folder(connect, refusals, path):
     assert len(refusals()) == 1
 
 
-@pytest.mark.parametrize("path", ["/login", "/api/v1/status"])
-def test_a_large_body_is_refused(connect, ledger, refusals, path):
-    """Before it is read to its end; logged once."""
-    visitor = Browser(connect())
-    visitor.get("/login")
+@pytest.mark.parametrize("path", ["/login", "/held/confirm", "/api/v1/runs", "/api/v1/rates/simulate"])
+def test_a_large_body_is_refused(browser, refusals, path):
+    """Whether it is a form or JSON; logged once."""
     headers = {"Authorization": f"Bearer {OPERATOR}"}
-    answer = visitor.client.post(path, content=b"x" * (BODY_BYTES_MAX + 1), headers=headers)
+    given = (
+        {"json": {"kind": "x" * BODY_BYTES_MAX}}
+        if path.startswith("/api/")
+        else {"data": {"why": "x" * BODY_BYTES_MAX}}
+    )
+    answer = browser.client.post(path, headers=headers, **given)
 
-    assert answer.status_code in (403, 405, 413)
+    assert answer.status_code == 413
+    assert len(refusals()) == 1
+
+
+@pytest.mark.parametrize("path", ["/runs", "/held/decisions", "/customer-rules", "/rates/simulate", "/doctor"])
+def test_a_reader_s_token_writes_nothing(api, ledger, refusals, path):
+    """Whatever else is wrong with what was asked; logged once."""
+    answer = api("POST", path, token=READER, json={})
+
+    assert (answer.status_code, answer.headers["content-type"]) == (403, "application/problem+json")
+    assert len(refusals()) == 1
+
+
+def test_a_reader_changes_nothing_anywhere(connect, ledger):
+    """No route that takes another method than GET can forget it; the webhook has a key of its own."""
+    client = connect()
+    reader = Browser(client)
+    reader.sign_in(READER)
+    writes = {
+        (method, re.sub(r"{[^}]*}", "x", route.path))
+        for route in client.app.routes
+        for handler in getattr(route, "route_handlers", ())
+        for method in set(handler.http_methods) - READING
+    } - {("POST", "/login"), ("POST", "/logout"), ("POST", "/webhooks/stripe")}
+    headers = {"Authorization": f"Bearer {READER}"}
+    form = {"_csrf_token": client.cookies[CSRF_COOKIE]}
+    answers = {write: client.request(*write, headers=headers, data=form).status_code for write in writes}
+
+    assert len(writes) >= 10
+    assert set(answers.values()) == {403}
