@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import signal
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -32,9 +33,16 @@ def keep_open(stage: Stage, announce: Announce) -> None:
     try:
         from ..web.run import serve
     except ImportError:
-        with contextlib.suppress(KeyboardInterrupt):
-            announce(dashboard=None)
-            threading.Event().wait()
+        _wait_for_signal(lambda: announce(dashboard=None))
         return
     token = stage.config.api_token or ""
     serve(stage.config, HOST, 0, lambda url: announce(dashboard=Dashboard(url, token)), stage.clock.live())
+
+
+def _wait_for_signal(say: Callable[[], None]) -> None:
+    stop = threading.Event()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        # Set by name: a shell lets what it starts in the background ignore Ctrl-C.
+        signal.signal(each, lambda *_: stop.set())
+    say()
+    stop.wait()
