@@ -1,5 +1,5 @@
 # What people and .ci/run call. Every target sets itself up; nothing but Python 3.11 or later and make is needed.
-.PHONY: demo stories test four-processes check format sim bench bench-full bench-postgres fuzz audit clean help
+.PHONY: demo stories test four-processes crash check format sim bench bench-full bench-postgres fuzz audit clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -17,6 +17,9 @@ test: .setup .sdks  ## run all tests, on all cores
 
 four-processes: .setup  ## four processes on one PostgreSQL ledger, one killed every second, for a minute
 	FOUR_PROCESSES_SECONDS=60 .venv/bin/python -m pytest tests/crash/test_four_processes.py
+
+crash: .setup  ## kill at each side of each step in three scenarios, and not in one as make test does
+	CRASH_SCENARIOS=3 .venv/bin/python -m pytest -n auto --dist worksteal tests/crash
 
 sim: .setup  ## simulate crashes, faults and months by seed: SEEDS=10000, START=, JOBS=, MUTANT=, or one again: SEED=123
 	@PYTHONPATH=tests .venv/bin/python -m sim.run $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \

@@ -26,6 +26,8 @@ AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text("ut
 AXE_RUN = "async () => (await axe.run(document, {resultTypes: ['violations']})).violations"
 # Jobs stay away until they are asked for.
 CALM = {"BILLING_FULL_SYNC_AT": "never", "BILLING_RECONCILE_AT": "never"}
+# Parts of addresses that are no ids.
+OWN_WORDS = ("rules", "rows")
 SECRETS = (*TOKENS.values(), DEFAULT_PROJECT.secret_key, "sk_test_sandbox", PROMPT[:30])
 VARIANTS = {
     "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 800}},
@@ -66,7 +68,7 @@ class Visitor:
 
     def open(self, path):
         """Go to a page; its status."""
-        return self.page.goto(f"{self.url}{path}", wait_until="networkidle").status
+        return self.page.goto(f"{self.url}{path}", wait_until="load").status
 
     def sign_in(self, token=OPERATOR, name="Ada"):
         """Show a token in the form."""
@@ -112,5 +114,7 @@ class Visitor:
 
 def shape_of(path):
     """What kind of page a path leads to: two traces are one kind."""
-    parts = urlsplit(path).path.strip("/").split("/")
-    return parts[0] if len(parts) == 1 else f"{parts[0]}-one" if len(parts) == 2 else f"{parts[0]}-one-{parts[-1]}"
+    address = urlsplit(path)
+    first, *rest = address.path.strip("/").split("/")
+    words = [first, *(word if word in OWN_WORDS else "one" for word in rest)]
+    return "-".join(words + [key for key in ("outcome", "reason") if f"{key}=" in address.query])

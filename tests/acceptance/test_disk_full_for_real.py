@@ -10,7 +10,7 @@ import pytest
 
 from worlds import COMMAND, environment, open_world
 
-SMALL_KIB, LARGE_KIB, FILE_BLOCKS = 300, 65_536, 800
+SMALL_KIB, LARGE_KIB, FILE_BLOCKS = 700, 65_536, 800
 # Runs verbs in turn on a small disk, and then on a large one; each ends with its exit status in a file of its own.
 SCRIPT = """
 say() { name=$1; shift; "$@" > "$OUT/$name.out" 2> "$OUT/$name.err"; echo $? > "$OUT/$name.status"; }

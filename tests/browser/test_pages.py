@@ -4,6 +4,8 @@ import pytest
 
 from browsing import VARIANTS, shape_of
 
+# A trace that was billed says more than one that was skipped, and one cause of what is held can be decided about.
+BEGINNINGS = ("/", "/traces?outcome=billed", "/held?reason=no_customer")
 # Kinds of pages that must be met on the way, so that a lost link is noticed.
 KINDS = {
     "",
@@ -19,6 +21,8 @@ KINDS = {
     "traces-one",
     "held",
     "held-one",
+    "held-reason",
+    "held-rules",
     "decisions",
     "rates",
     "rates-one",
@@ -36,7 +40,7 @@ def test_every_page_is_sound(visit, variant):
     visitor.open("/login")
     check(visitor, f"{variant}/login", wrong)
     visitor.sign_in()
-    waiting, seen = ["/"], set()
+    waiting, seen = list(BEGINNINGS), set()
     while waiting:
         path = waiting.pop(0)
         if (kind := shape_of(path)) in seen:

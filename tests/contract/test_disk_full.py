@@ -74,6 +74,7 @@ def test_a_disk_that_is_full_again_and_again(story, run, settings, stripe, bound
     assert sum(stripe.tally().values()) == TRACES * 500
     assert look("select count(*) from entry") == [(TRACES,)]
     assert proof.verify_ledger(settings().ledger_url, NOTHING_NOTED, quiet).findings == []
+    bounded(None)
     assert run(full=True).meter_events.accepted == 0
 
 

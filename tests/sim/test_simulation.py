@@ -12,8 +12,9 @@ from tallymark.failpoints import Step
 
 SEEDS = 200
 # Copies of a ledger are commands of their own (tests/crash/test_killed_copies.py), and so are backfill, which tags and
-# forgets (tests/crash/test_failpoints.py), and serve (tests/acceptance/test_serve.py).
+# forgets (tests/crash/test_failpoints.py), and serve with its alerts (tests/acceptance/test_serve.py).
 NOT_SIMULATED = {Step.BACK_UP, Step.RESTORE, Step.TAG, Step.FORGET_COVERAGE, Step.PUT_JOB, Step.PUT_REQUEST}
+NOT_SIMULATED |= {Step.PUT_ALERTS, Step.ALERT_SEND}
 # Reached, and by chance no process may die there in so few seeds; crash tests try each, and `make sim SEEDS=2000` too.
 SELDOM = {
     Step.SETTLE_CANCEL,
