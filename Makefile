@@ -1,6 +1,9 @@
 # What people and .ci/run call. Every target sets itself up; nothing but Python 3.11 or later and make is needed.
 .PHONY: demo stories test four-processes crash check format sim bench bench-full bench-postgres fuzz audit clean help
 
+# Tests wait for children and disks about a third of their time.
+WORKERS ?= $(shell python3 -c 'import os; print(2 * os.cpu_count())' 2>/dev/null || echo auto)
+
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
@@ -13,13 +16,13 @@ stories: .setup  ## two more stories: answers that never come; corrections, reje
 	.venv/bin/tallymark demo --story corrections
 
 test: .setup .sdks  ## run all tests, on all cores
-	.venv/bin/python -m pytest -n auto --dist worksteal
+	.venv/bin/python -m pytest -n $(WORKERS) --dist worksteal
 
 four-processes: .setup  ## four processes on one PostgreSQL ledger, one killed every second, for a minute
 	FOUR_PROCESSES_SECONDS=60 .venv/bin/python -m pytest tests/crash/test_four_processes.py
 
 crash: .setup  ## kill at each side of each step in three scenarios, and not in one as make test does
-	CRASH_SCENARIOS=3 .venv/bin/python -m pytest -n auto --dist worksteal tests/crash
+	CRASH_SCENARIOS=3 .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal tests/crash
 
 sim: .setup  ## simulate crashes, faults and months by seed: SEEDS=10000, START=, JOBS=, MUTANT=, or one again: SEED=123
 	@PYTHONPATH=tests .venv/bin/python -m sim.run $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \

@@ -88,6 +88,11 @@ class Visitor:
             if urlsplit(one).netloc == ours
         ]
 
+    @property
+    def is_wide(self):
+        """Whether the window is one of a desk; axe finds the same in a narrow one."""
+        return self.page.viewport_size["width"] > 1000
+
     def violations(self):
         """What axe finds wrong with the page: rule, how bad, and the first place."""
         self.page.evaluate(AXE)

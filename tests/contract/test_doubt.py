@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 import pytest
 
 from builders import CREDITS_OF_A_TRACE, NOW_US
-from databases import DATABASES
+from databases import DATABASES, SQLITE
 from tallymark.core.clock import HOUR_US, SECOND_US
 from tallymark.failpoints import Side, Step
 from tallymark.flows import doubt
@@ -198,6 +198,7 @@ def test_a_process_that_ends_while_it_settles_is_completed_by_the_next(
     assert stripe.tally() == ONE_TRACE
 
 
+@pytest.mark.databases(SQLITE)
 def test_windows_of_many_hours_are_read_in_pages_of_a_hundred(put, run, in_doubt, stripe, look):
     """130 hours of one customer in doubt: two pages, not 130 requests."""
     for hours in range(1, 131):

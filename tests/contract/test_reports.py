@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 
 from builders import CREDITS_OF_A_TRACE, NOW_US, PROJECT
-from databases import DATABASES
+from databases import DATABASES, SQLITE
 from tallymark.api import explain
 from tallymark.core.clock import SECOND_US
 from tallymark.core.reports import ERROR_REPORT, ErrorReport, Notification, ReportedError, Sample
@@ -208,6 +208,7 @@ def test_what_nobody_outside_can_mend_is_held_until_a_person_releases_it(put, sy
     assert not reissue(ledger, RunRef("run", NOW_US, ""), identifier, decided, by_person=True)
 
 
+@pytest.mark.databases(SQLITE)
 def test_a_cause_is_looked_at_often_at_first_and_ever_less(put, sync, strict, clock):
     """A customer who is never created does not spend the month's reads."""
     put("t1")

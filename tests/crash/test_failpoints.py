@@ -16,7 +16,7 @@ from judge import check_marks, check_money, check_order, check_traces
 from scenarios import BACKFILL, EVENTS_ONLY, FULL_SYNC, SCENARIOS, SYNC, run, world_of
 
 from child import REACHED, STARTED, Stop, Then
-from databases import DATABASES, POSTGRES, SQLITE
+from databases import DATABASES, SQLITE
 from tallymark.clock import SystemClock
 from tallymark.failpoints import Side, Step
 from tallymark.sandbox.faults import Fault, Faults

@@ -22,7 +22,7 @@ from tallymark.sandbox.story import expect, tell
 from tallymark.sandbox.stripe import SandboxStripe
 from worlds import PROJECT, open_world
 
-SECONDS = int(os.environ.get("FOUR_PROCESSES_SECONDS", "10"))
+SECONDS = int(os.environ.get("FOUR_PROCESSES_SECONDS", "6"))
 PROCESSES, SEED = 4, 20261130
 # So many are there at the start, and so many more come every second, so that there is always something to send.
 TRACES, TRACES_PER_SECOND = 400, 40

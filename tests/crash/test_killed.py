@@ -62,19 +62,6 @@ def test_killed_while_reading_loses_no_trace(tmp_path, number):
         finish(world)
 
 
-def test_killed_between_recorded_batches_loses_no_trace(tmp_path):
-    """The first batch of pages is recorded, with how far reading has come, and the rest is not."""
-
-    def after_a_batch(request):
-        return request.path == TRACES and world.has_ledger() and bool(world.ask("select 1 from entry limit 1"))
-
-    faults = Faults.script([(after_a_batch, Fault.HANG_AFTER)], hang_seconds=HANG_SECONDS)
-    with open_world(tmp_path, traces=15_000, langfuse_faults=faults) as world:
-        kill_when(world, lambda: faults.done)
-        assert 0 < len(world.ask("select 1 from trace")) < 14_900
-        finish(world)
-
-
 @pytest.mark.parametrize("fault", [Fault.HANG_BEFORE, Fault.HANG_AFTER])
 @pytest.mark.parametrize("number", [1, 90])
 def test_killed_while_sending_bills_once(tmp_path, number, fault):
@@ -122,14 +109,14 @@ def kill_when(world, holds):
 # ---- at random moments
 
 
-def test_killed_ten_times_at_random_bills_once(tmp_path):
-    """SIGKILL at ten seeded moments of one long run, each time started again."""
+def test_killed_five_times_at_random_bills_once(tmp_path):
+    """SIGKILL at five seeded moments of one long run, each time started again."""
     with open_world(tmp_path, traces=RANDOM_TRACES, stripe=slow_stripe()) as world:
         kill_at_random(world)
         finish(world)
 
 
-def test_killed_ten_times_among_faults_bills_once(tmp_path):
+def test_killed_five_times_among_faults_bills_once(tmp_path):
     """The same while both services fail now and then, before and after processing, and writes are seen late."""
     rates = dict.fromkeys(FAULTS, 0.015)
     langfuse_faults, stripe_faults = Faults(SEED, rates), Faults(SEED + 1, rates)
@@ -147,9 +134,9 @@ def test_killed_ten_times_among_faults_bills_once(tmp_path):
 
 
 def kill_at_random(world):
-    """Kill ten runs, each after a number of requests; at each, no claim and no mark came out of order."""
+    """Kill five runs, each after a number of requests; at each, no claim and no mark came out of order."""
     chance = random.Random(SEED)
-    numbers = [chance.randrange(1, limit) for limit in (READING, READING, READING, *[SENDING] * 7)]
+    numbers = [chance.randrange(1, limit) for limit in (READING, READING, *[SENDING] * 3)]
     print(f"seed {SEED}: killed after {numbers} requests")
     for number in numbers:
         limit = requests(world) + number

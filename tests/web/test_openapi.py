@@ -17,7 +17,7 @@ from tallymark.web.app import make_app
 from web_callers import OPERATOR, TOKENS
 from web_world import open_house
 
-EXAMPLES = 20
+EXAMPLES = 12
 NO_LIMIT = {"BILLING_API_REQUESTS_PER_MINUTE": "100000000"}
 CHECKS = [
     not_a_server_error,
