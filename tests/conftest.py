@@ -17,17 +17,6 @@ from tallymark.sandbox.http import serve
 from tallymark.sandbox.langfuse import DEFAULT_PROJECT, SandboxLangfuse
 from tallymark.sandbox.stripe import SandboxStripe
 
-# Files of the longest tests; a share is what a worker begins with.
-LONGEST = (
-    "tests/sim/",
-    "tests/browser/test_pages",
-    "tests/crash/test_killed.py",
-    "tests/crash/test_four",
-    "tests/acceptance/test_secrets.py",
-    "tests/acceptance/test_held.py::test_every_command",
-)
-SHARES = 4
-
 
 def pytest_addoption(parser):
     """Where ledgers are that no test has placed."""
@@ -39,15 +28,6 @@ def pytest_generate_tests(metafunc):
     marker = metafunc.definition.get_closest_marker("databases")
     if marker is not None and "database" in metafunc.fixturenames:
         metafunc.parametrize("database", marker.args)
-
-
-def pytest_collection_modifyitems(items):
-    """Spread the longest tests over the beginning of every worker's share, so that none is left alone at the end."""
-    long = [item for item in items if item.nodeid.startswith(LONGEST)]
-    rest = [item for item in items if not item.nodeid.startswith(LONGEST)]
-    share = len(rest) // SHARES + 1
-    shares = (long[n::SHARES] + rest[n * share : (n + 1) * share] for n in range(SHARES))
-    items[:] = [item for each in shares for item in each]
 
 
 def pytest_unconfigure():
