@@ -25,17 +25,18 @@ _CURSOR_BYTES_MAX = 500
 
 def download_traces() -> Callable[[], Counts]:
     """Download and discard every page of traces that a first sync reads."""
-    pool = _langfuse_pool()
+    pool = langfuse_pool()
     return lambda: _counts_of(_trace_pages(pool))
 
 
 def download_observations() -> Callable[[], Counts]:
     """Download and discard every page of observations that a first sync reads."""
-    pool = _langfuse_pool()
+    pool = langfuse_pool()
     return lambda: _counts_of(_observation_pages(pool))
 
 
-def _langfuse_pool() -> urllib3.PoolManager:
+def langfuse_pool() -> urllib3.PoolManager:
+    """Connections to Langfuse with the keys of the environment."""
     keys = f"{os.environ['LANGFUSE_PUBLIC_KEY']}:{os.environ['LANGFUSE_SECRET_KEY']}"
     headers = {**urllib3.make_headers(basic_auth=keys, accept_encoding="gzip"), "accept": "application/json"}
     return urllib3.PoolManager(maxsize=4, retries=False, headers=headers)
@@ -52,7 +53,7 @@ def _counts_of(pages: Iterator[bytes]) -> Counts:
 
 def _trace_pages(pool: urllib3.PoolManager) -> Iterator[bytes]:
     query = {
-        "fromTimestamp": _from_time(),
+        "fromTimestamp": start_of_range(),
         "toTimestamp": FAR_FUTURE,
         "fields": "core,io,metrics",
         "orderBy": "timestamp.asc",
@@ -67,7 +68,7 @@ def _trace_pages(pool: urllib3.PoolManager) -> Iterator[bytes]:
 
 def _observation_pages(pool: urllib3.PoolManager) -> Iterator[bytes]:
     query = {
-        "fromStartTime": _from_time(),
+        "fromStartTime": start_of_range(),
         "toStartTime": FAR_FUTURE,
         "fields": os.environ["BENCH_OBSERVATION_FIELDS"],
         "expandMetadata": os.environ["BENCH_EXPANDED_METADATA"],
@@ -80,7 +81,8 @@ def _observation_pages(pool: urllib3.PoolManager) -> Iterator[bytes]:
         yield body
 
 
-def _from_time() -> str:
+def start_of_range() -> str:
+    """From when on a first sync reads."""
     return (datetime.now(UTC) - LOOKBACK).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 

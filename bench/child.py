@@ -1,7 +1,8 @@
 """One job in a fresh interpreter, which measures itself: `python -m bench.child MODULE:JOB`.
 
 A job is a function without arguments that prepares and returns what is to be measured, itself a function that returns
-counts as a dict. Imports and preparing are left out of the seconds, and stay in the memory.
+counts as a dict, or whatever else JSON holds. Imports and preparing are left out of the seconds, and stay in the
+memory.
 """
 
 from __future__ import annotations
@@ -17,12 +18,23 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 MEGABYTE = 1_000_000
 
-Counts = dict[str, int]
+Counts = dict[str, Any]
 Job = Callable[[], Callable[[], Counts]]
+
+
+class WrongResultError(Exception):
+    """A job did not do what it was measured for: its figures would mean nothing."""
+
+
+def require(what: str, found: object, expected: object) -> None:
+    """Raise WrongResultError if a job found anything but what it should."""
+    if found != expected:
+        raise WrongResultError(f"{what}: {found}, but it should be {expected}")
 
 
 @dataclass(frozen=True, slots=True)

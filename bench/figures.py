@@ -9,44 +9,62 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure. `target` is None for a figure that only informs; otherwise the value should be at most that."""
+    """One figure. `target` is None for a figure that only informs.
+
+    Otherwise the value should be at most that, or with `at_least` at least that. `key` names a figure that pages quote.
+    """
 
     group: str
     name: str
     value: float
     unit: str = ""
     target: float | None = None
+    at_least: bool = False
+    key: str = ""
 
     @property
     def met(self) -> bool | None:
         """Whether the target is met; None without a target."""
-        return None if self.target is None else self.value <= self.target
+        if self.target is None:
+            return None
+        return self.value >= self.target if self.at_least else self.value <= self.target
+
+    @property
+    def text(self) -> str:
+        """The value with its unit."""
+        return f"{number(self.value)} {self.unit}".rstrip()
 
 
-def table(figures: Sequence[Figure]) -> str:
-    """The figures as lines of text."""
+def table(figures: Sequence[Figure], under: str = "") -> str:
+    """The figures as lines of text; `under` is the group whose title stands above already."""
     lines = []
-    group = ""
     for figure in figures:
-        if figure.group != group:
-            group = figure.group
-            lines += ["", group]
+        if figure.group != under:
+            under = figure.group
+            lines += ["", under]
         lines.append(_line(figure))
     return "\n".join(lines)
 
 
 def _line(figure: Figure) -> str:
-    value = f"{_number(figure.value)} {figure.unit}".rstrip()
     if figure.target is None:
-        return f"  {figure.name:<50} {value:>14}"
-    verdict = "met" if figure.met else "NOT MET"
-    return f"  {figure.name:<50} {value:>14}   at most {_number(figure.target)}: {verdict}"
+        return f"  {figure.name:<60} {figure.text:>14}"
+    limit = f"{'at least' if figure.at_least else 'at most'} {number(figure.target)}"
+    return f"  {figure.name:<60} {figure.text:>14}   {limit}: {'met' if figure.met else 'NOT MET'}"
 
 
-def _number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+def number(value: float) -> str:
+    """A number for people: whole numbers as they are, others to three digits, and all of those before the point."""
+    if isinstance(value, int) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:,.2f}"
 
 
 def as_json(figures: Sequence[Figure]) -> list[dict[str, Any]]:
     """The figures as JSON objects."""
     return [{**asdict(figure), "met": figure.met} for figure in figures]
+
+
+def from_json(objects: Sequence[dict[str, Any]]) -> list[Figure]:
+    """The figures that `as_json` wrote."""
+    return [Figure(**{name: value for name, value in each.items() if name != "met"}) for each in objects]

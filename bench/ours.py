@@ -1,4 +1,4 @@
-"""The jobs that are tallymark's: a sync, its collecting alone, and its sending alone; settings from the environment."""
+"""The jobs that are tallymark's: a sync; its collecting, sending and marking alone. Settings from the environment."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ from tallymark.flows.progress import quiet
 from tallymark.flows.read import choose_generation, collect_span, style_of
 from tallymark.flows.send import send as send_flow
 from tallymark.flows.stations import Stations, open_stations
-from tallymark.flows.sync import coverage_after, decider_of, purpose_of, start_run
+from tallymark.flows.sync import coverage_after, decider_of, mark_project, purpose_of, start_run
 from tallymark.flows.sync import sync as sync_flow
 
 from .child import Counts
+from .profile import looking
+from .timeline import Timeline
 
 
 def sync() -> Callable[[], Counts]:
-    """One `tallymark.sync`."""
+    """One `tallymark.sync`, looked at: where its time goes, and how much memory it has."""
     return _sync
 
 
 def _sync() -> Counts:
-    summary = sync_flow(config.load(None, os.environ))
+    timeline = Timeline()
+    with looking() as seen:
+        summary = sync_flow(config.load(None, os.environ), progress=timeline)
     return {
         "fetched": summary.fetched,
         "processed": summary.processed,
@@ -31,6 +35,10 @@ def _sync() -> Counts:
         "meter_events": summary.meter_events.accepted,
         "marks": summary.marks.written,
         "requests": summary.requests.langfuse,
+        "stripe_requests": summary.requests.stripe,
+        "acknowledged_seconds": timeline.last_seconds.get("send", 0.0),
+        "timeline": timeline.points,
+        "profile": dict(seen),
     }
 
 
@@ -77,3 +85,15 @@ def _send() -> Counts:
         run = start_run(stations, "sync")
         sent = send_flow(stations.ledger, stations.meter, run, stations.clock, quiet)
         return {"meter_events": sent.answers.total()}
+
+
+def mark() -> Callable[[], Counts]:
+    """Writing the marks that the ledger owes."""
+    return _mark
+
+
+def _mark() -> Counts:
+    with open_stations(config.load(None, os.environ), dry_run=False) as stations:
+        (project,) = stations.projects
+        marked = mark_project(stations, project, quiet)
+        return {"marks": marked.written, "requests": stations.requests["langfuse"]}

@@ -28,7 +28,9 @@ MILLISECONDS_MAX = 200
 TOKENS = {"BILLING_API_TOKEN": "a-token-of-the-bench", "BILLING_API_REQUESTS_PER_MINUTE": "100000000"}
 LINK = re.compile(r'<a [^>]*href="(/[^"]*)"[^>]*>')
 # Through observations, so that models are known.
-WORKLOAD = Workload("traces, read through observations", "events_only", "bench.bare:download_observations", 1000)
+WORKLOAD = Workload(
+    "traces, read through observations", "pages", "events_only", "bench.bare:download_observations", 1000
+)
 Ask = Callable[[str], Any]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tallymark.core.clock import HOUR_US, parse_time
 from tallymark.sandbox.langfuse import Generation
@@ -28,7 +28,7 @@ class Expected:
 class Workload:
     """A story, and the generation of Langfuse that tells it.
 
-    - `name`: what it consists of, in a sentence after a number.
+    - `name`: what it consists of, in a sentence after a number; `key`: the same in the keys of figures.
     - `download`: the job that reads the same rows and discards them.
     - `page_rows`: rows of a page; `rows_per_trace`: how many of them a trace takes.
     - `observations_per_trace`: as `story.tell` takes it.
@@ -36,6 +36,7 @@ class Workload:
     """
 
     name: str
+    key: str
     generation: Generation
     download: str
     page_rows: int
@@ -61,13 +62,17 @@ class Workload:
 
 TRACES = Workload(
     name="traces",
+    key="traces",
     generation="legacy",
     download="bench.bare:download_traces",
     page_rows=traces_source.PAGE_ROWS,
     sync_requests_max=410,
 )
+# A sandbox apart for the script and its rival.
+SCRIPTED = replace(TRACES, key="scripted", sync_requests_max=None)
 OBSERVATIONS = Workload(
     name="traces of 5 observations (events_only)",
+    key="observations",
     generation="events_only",
     download="bench.bare:download_observations",
     page_rows=observations_source.PAGE_ROWS,

@@ -1,0 +1,134 @@
+"""The benchmarks' own arithmetic, and that what they measure against says what a Langfuse server says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from bench import profile
+from bench.figures import Figure, as_json, from_json, number, table
+from bench.generated import GeneratedLangfuse, Index, Options
+
+import tallymark
+from tallymark.clock import SystemClock
+from tallymark.core.clock import DAY_US, parse_time
+from tallymark.core.readings import trace_of
+from tallymark.remote.langfuse import LangfuseClient
+from tallymark.sandbox.http import serve
+from tallymark.source.observations import ObservationsSource, WindowEnd, group
+from tallymark.source.traces import TracesSource
+
+NOW_US = parse_time("2026-11-30T20:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("value", "target", "at_least", "met"),
+    [(2, None, False, None), (2, 2, False, True), (3, 2, False, False), (2, 2, True, True), (1, 2, True, False)],
+)
+def test_a_target_has_a_direction(value, target, at_least, met):
+    """A figure is met at its target and on its good side, whichever that is; without a target nothing is said."""
+    assert Figure("group", "name", value, "s", target, at_least).met is met
+
+
+def test_a_table_says_each_group_once_and_what_was_missed():
+    """A title stands above the first figure of its group; a line says the target, and whether it is met."""
+    lines = table([Figure("A", "slow", 3.0, "s", 2), Figure("A", "fast", 500.0, "/s", 400, True)], under="A").split(
+        "\n"
+    )
+
+    assert [" ".join(line.split()) for line in lines] == [
+        "slow 3.00 s at most 2: NOT MET",
+        "fast 500 /s at least 400: met",
+    ]
+    assert table([Figure("B", "plain", 1)], under="A").split("\n")[:2] == ["", "B"]
+
+
+def test_numbers_keep_three_digits():
+    """A figure is as exact as it was measured: three digits, and all of those before the point."""
+    assert [number(value) for value in (0.123, 12.34, 123.4, 1234.5, 1234)] == ["0.12", "12.3", "123", "1,234", "1,234"]
+
+
+def test_figures_survive_their_file():
+    """What a run kept is what the next one reads."""
+    figures = [Figure("group", "name", 1.5, "s", 2, key="a.b"), Figure("group", "other", 3, "/s", 2, at_least=True)]
+
+    assert from_json(as_json(figures)) == figures
+
+
+def test_the_profile_names_files_that_exist():
+    """A flow that is renamed must not vanish from the profile in silence."""
+    root = Path(tallymark.__file__).parent
+
+    assert [name for name in {**profile.PHASES, **profile.ACTIVITIES} if not (root / name).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("files", "stage"),
+    [
+        (["rating/rules.py", "flows/decide.py", "ledger/ledger.py", "flows/collect.py"], "collect: rate and decide"),
+        (["core/ids.py", "ledger/chain.py", "ledger/ledger.py", "flows/collect.py"], "collect: ledger"),
+        (["remote/langfuse.py", "marks/langfuse.py", "flows/mark.py", "flows/sync.py"], "mark: HTTP"),
+        (["config.py"], "start: the rest"),
+    ],
+)
+def test_a_stack_is_a_stage(files, stage):
+    """The outermost flow says the phase, the innermost part of tallymark what it does."""
+    assert profile.stage_of(files, "start") == stage
+
+
+def test_shares_are_of_all_that_was_seen():
+    """The stages add up to the whole: what is small is counted together and not left out."""
+    found = list(profile.shares("group", Counter({"collect: ledger": 990, "send: HTTP": 5, "mark: HTTP": 5})))
+
+    assert [(figure.name, figure.value) for figure in found[1:]] == [
+        ("collect: ledger", 99.0),
+        ("everything else", 1.0),
+    ]
+
+
+def read_generated(options: Options, *arrivals: int) -> dict[str, tuple]:
+    """What the real sources make of the generated server, by trace id: customer, time, cost and duration."""
+    index = Index(options, NOW_US)
+    for traces in arrivals:
+        index.add(traces)
+    with serve(GeneratedLangfuse(index)) as server:
+        client = LangfuseClient(server.url, "pk", "sk", SystemClock())
+        window = NOW_US - 31 * DAY_US, NOW_US
+        found = _by_list(client, window) if options.generation == "legacy" else _by_observations(client, window)
+        client.close()
+    ids = [trace.trace_id for trace in found]
+    assert sorted(ids) == sorted(set(ids)), "a trace came twice"
+    return {trace.trace_id: _said(trace) for trace in found}
+
+
+def _by_list(client, window):
+    return [trace for page in TracesSource(client).read(*window) for trace in page.traces]
+
+
+def _by_observations(client, window):
+    source = ObservationsSource(client)
+    pages = [page for page in source.read(source.windows(*window)) if not isinstance(page, WindowEnd)]
+    return [trace_of(reading, reading.units) for reading in group(r for page in pages for r in page.readings)]
+
+
+def _said(trace):
+    unit_costs = sum((unit.cost_usd for unit in trace.units if unit.cost_usd), Decimal(0))
+    durations = sum((unit.duration_s for unit in trace.units if unit.duration_s), Decimal(0))
+    return trace.attributes["customerId"], trace.timestamp_us, unit_costs, durations
+
+
+@pytest.mark.parametrize("parts", [1, 5])
+def test_both_generations_of_a_generated_server_say_the_same(parts):
+    """Each trace comes once, arrivals too, with the same customer, time, cost and duration through both generations."""
+    said = {
+        generation: read_generated(
+            Options(traces=1_234, customers=7, observations_per_trace=parts, generation=generation), 321
+        )
+        for generation in ("legacy", "events_only")
+    }
+
+    assert len(said["legacy"]) == 1_234 + 321
+    assert said["legacy"] == said["events_only"]
+    assert len({customer for customer, *_ in said["legacy"].values()}) == 7
