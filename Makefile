@@ -1,5 +1,5 @@
 # What people and .ci/run call. Every target sets itself up; nothing but Python 3.11 or later and make is needed.
-.PHONY: demo stories test four-processes crash check format sim bench bench-full bench-postgres fuzz audit clean help
+.PHONY: demo stories test four-processes crash check format sim bench bench-full bench-publish bench-postgres fuzz audit clean help
 
 # Tests wait for children and disks about a third of their time.
 WORKERS ?= $(shell python3 -c 'import os; print(2 * os.cpu_count())' 2>/dev/null || echo auto)
@@ -37,11 +37,14 @@ format: .setup  ## put the code in order
 	.venv/bin/ruff format src tests bench examples scripts
 	.venv/bin/ruff check --fix src tests bench examples scripts
 
-bench: .setup  ## measure, as ratios in one run
+bench: .bench  ## measure, as ratios in one run: a table, a file and a plot in bench/results
 	.venv/bin/python -m bench
 
-bench-full: .setup  ## measure at 400,000 traces too
+bench-full: .bench  ## also the memory at 400,000 and 4,000,000 traces: hours
 	.venv/bin/python -m bench --full
+
+bench-publish: .bench  ## put the last figures into docs/benchmarks.json, its plot, and the pages that quote them
+	.venv/bin/python -m bench.publish
 
 fuzz: .setup  ## try many more odd answers, files, settings and command lines: make fuzz FACTOR=100
 	FUZZ_FACTOR=$(or $(FACTOR),20) .venv/bin/python -m pytest -n auto tests/property -k fuzz
@@ -55,9 +58,13 @@ bench-postgres: .setup  ## measure a ledger in PostgreSQL against one in SQLite
 clean:  ## remove what setup and tools made
 	rm -rf .venv .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
 
-.PHONY: .setup .sdks
+.PHONY: .setup .sdks .bench
 .setup:
 	@scripts/setup
 
 .sdks:
 	@scripts/setup-sdks
+
+.bench: .setup
+	@.venv/bin/python -c 'import matplotlib' 2>/dev/null || .venv/bin/python -m pip install --quiet \
+	  --disable-pip-version-check --constraint constraints/dev.txt --editable '.[bench]'

@@ -12,6 +12,7 @@ class Figure:
     """One figure. `target` is None for a figure that only informs.
 
     Otherwise the value should be at most that, or with `at_least` at least that. `key` names a figure that pages quote.
+    `points` are (x, y) of a curve that the figure sums up.
     """
 
     group: str
@@ -21,6 +22,7 @@ class Figure:
     target: float | None = None
     at_least: bool = False
     key: str = ""
+    points: tuple[tuple[float, float], ...] = ()
 
     @property
     def met(self) -> bool | None:
@@ -67,4 +69,9 @@ def as_json(figures: Sequence[Figure]) -> list[dict[str, Any]]:
 
 def from_json(objects: Sequence[dict[str, Any]]) -> list[Figure]:
     """The figures that `as_json` wrote."""
-    return [Figure(**{name: value for name, value in each.items() if name != "met"}) for each in objects]
+    return [_from_json(each) for each in objects]
+
+
+def _from_json(each: dict[str, Any]) -> Figure:
+    fields = {name: value for name, value in each.items() if name != "met"}
+    return Figure(**{**fields, "points": tuple((x, y) for x, y in each["points"])})

@@ -101,7 +101,8 @@ def collect(place: Place) -> Iterator[Figure]:
     yield Figure(group, "collect, CPU seconds", median(ours.cpu_seconds for _, ours in pairs), "s")
     yield Figure(group, "collect / bare loop", _ratio(pairs), "×", COLLECT_RATIO_MAX, key=f"{key}.ratio")
     reading = place.run("bench.profile:read", place.ledger("none"))
-    yield from shares(f"Where reading {place.title} alone spends its time", reading.counts["profile"])
+    group = f"Where reading {place.title} alone spends its time"
+    yield from shares(group, reading.counts["profile"], f"profile.read.{place.workload.key}")
 
 
 def _ratio(pairs: Sequence[tuple[Measured, Measured]]) -> float:
@@ -158,7 +159,8 @@ def sync(place: Place) -> Iterator[Figure]:
     require("traces processed", counts["processed"], expected.processed)
     require("micro-credits", counts["credits_micros"], expected.amount_micros)
     yield from _first_sync(place, measured, expected)
-    yield from shares(f"Where the first sync of {place.title} spends its time", counts["profile"])
+    group = f"Where the first sync of {place.title} spends its time"
+    yield from shares(group, counts["profile"], f"profile.sync.{place.workload.key}")
     yield from _second_sync(place)
 
 

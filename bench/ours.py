@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tallymark import config
 from tallymark.flows.collect import Collected, range_of
-from tallymark.flows.progress import quiet
+from tallymark.flows.progress import Progress, quiet
 from tallymark.flows.read import choose_generation, collect_span, style_of
 from tallymark.flows.send import send as send_flow
 from tallymark.flows.stations import Stations, open_stations
@@ -48,11 +48,12 @@ def collect() -> Callable[[], Counts]:
 
 
 def _collect() -> Counts:
+    timeline = Timeline()
     with open_stations(config.load(None, os.environ), dry_run=False) as stations:
-        return _collect_all(stations)
+        return {**_collect_all(stations, timeline), "timeline": timeline.points}
 
 
-def _collect_all(stations: Stations) -> Counts:
+def _collect_all(stations: Stations, progress: Progress) -> Counts:
     (project,) = stations.projects
     run, collected = start_run(stations, "sync"), Collected()
     span = range_of(run.now_us - stations.config.lookback_us, None, run.now_us, stations.config.settle_us)
@@ -69,10 +70,15 @@ def _collect_all(stations: Stations) -> Counts:
         coverage,
         # As a first sync does.
         check_scores=chosen.generation == "observations",
-        progress=quiet,
+        progress=progress,
         collected=collected,
     )
-    return {"traces": collected.read, "rows": collected.rows, "requests": stations.requests["langfuse"]}
+    return {
+        "traces": collected.read,
+        "processed": collected.results["processed"],
+        "rows": collected.rows,
+        "requests": stations.requests["langfuse"],
+    }
 
 
 def send() -> Callable[[], Counts]:

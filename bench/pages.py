@@ -1,4 +1,4 @@
-"""How long the service takes for each kind of page and each reading answer, with 100,000 traces in the ledger.
+"""How long the service takes for each kind of page and each reading answer, with many traces in the ledger.
 
 Pages are found by following links from the first one, one of each kind; answers by the API's own document. Time is the
 server's alone: asked in one process, without a socket.
@@ -20,27 +20,22 @@ from tallymark.clock import SystemClock
 from tallymark.web.app import make_app
 
 from .figures import Figure
-from .workloads import Workload
 
 TRACES = 100_000
 RUNS = 9
 MILLISECONDS_MAX = 200
 TOKENS = {"BILLING_API_TOKEN": "a-token-of-the-bench", "BILLING_API_REQUESTS_PER_MINUTE": "100000000"}
 LINK = re.compile(r'<a [^>]*href="(/[^"]*)"[^>]*>')
-# Through observations, so that models are known.
-WORKLOAD = Workload(
-    "traces, read through observations", "pages", "events_only", "bench.bare:download_observations", 1000
-)
 Ask = Callable[[str], Any]
 
 
-def measure(settings: dict[str, str]) -> Iterator[Figure]:
-    """Ask everything that there is to read of a ledger that was filled."""
+def measure(settings: dict[str, str], traces: int) -> Iterator[Figure]:
+    """Ask everything that there is to read of a ledger in which so many traces are."""
     app = make_app(config.load(None, {**settings, **TOKENS}), SystemClock())
     with TestClient(app, base_url="http://127.0.0.1") as client:
-        yield from _figures("Pages", _pages(_signed_in(client)))
+        yield from _figures("Pages", traces, _pages(_signed_in(client)))
         client.headers["Authorization"] = f"Bearer {TOKENS['BILLING_API_TOKEN']}"
-        yield from _figures("API", _answers(client.get, app.openapi_schema.to_schema()))
+        yield from _figures("API", traces, _answers(client.get, app.openapi_schema.to_schema()))
 
 
 def _signed_in(client: TestClient[Any]) -> Ask:
@@ -50,8 +45,8 @@ def _signed_in(client: TestClient[Any]) -> Ask:
     return client.get
 
 
-def _figures(what: str, found: Iterator[tuple[str, Ask]]) -> Iterator[Figure]:
-    group = f"{what} with {TRACES:,} traces in the ledger (server time, median of {RUNS})"
+def _figures(what: str, traces: int, found: Iterator[tuple[str, Ask]]) -> Iterator[Figure]:
+    group = f"{what} with {traces:,} traces in the ledger (server time, median of {RUNS})"
     for path, ask in found:
         yield Figure(group, path, 1000 * median(_seconds(ask, path) for _ in range(RUNS)), "ms", MILLISECONDS_MAX)
 

@@ -29,6 +29,7 @@ from .figures import Figure
 EVERY_SECONDS = 0.005
 ROOT = f"{Path(tallymark.__file__).parent}{os.sep}"
 SHARE_SHOWN_MIN = 0.01
+REST = "everything else"
 # The phase is named by the outermost of these files in the stack, the activity by the innermost.
 PHASES = {
     "flows/read.py": "collect",
@@ -117,12 +118,15 @@ def _activity(file: str) -> str | None:
     return ACTIVITIES.get(file) or ACTIVITIES.get(file.partition("/")[0] + "/")
 
 
-def shares(group: str, seen: Mapping[str, int]) -> Iterator[Figure]:
-    """The stages that took a hundredth or more of the time, the longest first, and the rest together."""
+def shares(group: str, seen: Mapping[str, int], key: str) -> Iterator[Figure]:
+    """The stages that took a hundredth or more of the time, the longest first, and the rest together.
+
+    `key` names the whole, and with ":" and a stage that stage.
+    """
     total = sum(seen.values())
-    yield Figure(group, "seconds, about", total * EVERY_SECONDS, "s")
+    yield Figure(group, "seconds, about", total * EVERY_SECONDS, "s", key=key)
     shown = {stage: count for stage, count in seen.items() if count >= SHARE_SHOWN_MIN * total}
     for stage, count in sorted(shown.items(), key=lambda item: -item[1]):
-        yield Figure(group, stage, 100 * count / total, "%")
+        yield Figure(group, stage, 100 * count / total, "%", key=f"{key}:{stage}")
     if rest := total - sum(shown.values()):
-        yield Figure(group, "everything else", 100 * rest / total, "%")
+        yield Figure(group, REST, 100 * rest / total, "%", key=f"{key}:{REST}")

@@ -7,9 +7,11 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from bench import profile
+from bench import kept, memory, profile, publish, scale
+from bench.child import Measured
 from bench.figures import Figure, as_json, from_json, number, table
 from bench.generated import GeneratedLangfuse, Index, Options
+from bench.kept import by_key
 
 import tallymark
 from tallymark.clock import SystemClock
@@ -80,7 +82,7 @@ def test_a_stack_is_a_stage(files, stage):
 
 def test_shares_are_of_all_that_was_seen():
     """The stages add up to the whole: what is small is counted together and not left out."""
-    found = list(profile.shares("group", Counter({"collect: ledger": 990, "send: HTTP": 5, "mark: HTTP": 5})))
+    found = list(profile.shares("group", Counter({"collect: ledger": 990, "send: HTTP": 5, "mark: HTTP": 5}), "key"))
 
     assert [(figure.name, figure.value) for figure in found[1:]] == [
         ("collect: ledger", 99.0),
@@ -132,3 +134,73 @@ def test_both_generations_of_a_generated_server_say_the_same(parts):
     assert len(said["legacy"]) == 1_234 + 321
     assert said["legacy"] == said["events_only"]
     assert len({customer for customer, *_ in said["legacy"].values()}) == 7
+
+
+def test_a_quote_is_renewed_and_read_again():
+    """A figure before its key is replaced by what is known, whatever its unit; the rest of the page stays."""
+    known = by_key([Figure("g", "a", 3.14159, "×", key="a.ratio"), Figure("g", "b", 1234, key="b")])
+    page = "| 4.2 ×<!--a.ratio--> | 9<!--b--> requests, 4.2 × more |"
+
+    fresh = publish.renewed(page, known)
+
+    assert fresh == "| 3.14 ×<!--a.ratio--> | 1,234<!--b--> requests, 4.2 × more |"
+    assert publish.quotes(fresh) == [("3.14 ×", "a.ratio"), ("1,234", "b")]
+    with pytest.raises(KeyError):
+        publish.renewed("1<!--unknown-->", known)
+
+
+def test_nothing_is_published_by_halves():
+    """What was not measured, or only with few traces, is named."""
+    few = {"machine": {}, "measures": {"collect": {"traces": 200}, "send": {"traces": 40_000}}}
+
+    with pytest.raises(publish.NotMeasuredError, match="--only collect --only sync") as refused:
+        publish.require_whole(few)
+    assert "--only send" not in str(refused.value)
+
+
+def test_figures_are_kept_beside_others_of_the_same_machine(tmp_path):
+    """One measure replaces its own figures; those of another machine are not mixed with these."""
+    path = tmp_path / "results" / "latest.json"
+    kept.keep(path, {"cpu": "x"}, "send", {"figures": []})
+    kept.keep(path, {"cpu": "x"}, "mark", {"figures": as_json([Figure("g", "n", 1, key="k", points=((1, 2),))])})
+
+    assert sorted(kept.read(path)["measures"]) == ["mark", "send"]
+    assert kept.measured(kept.read(path))["k"].points == ((1, 2),)
+    kept.keep(path, {"cpu": "y"}, "collect", {"figures": []})
+    assert sorted(kept.read(path)["measures"]) == ["collect"]
+
+
+def test_scale_is_arithmetic_done_by_hand():
+    """40,000 traces a week, read 16 times, of 5 observations, of 24 customers: each figure from a pocket calculator."""
+    measured = {
+        "size.trace": 1000.0,
+        "size.observation": 200.0,
+        "sync.observations.rate": 2000.0,
+        "costs.observations.rows": 25_000.0,
+    }
+    found = by_key(scale.derived({key: Figure("g", key, value) for key, value in measured.items()}))
+
+    assert {key: found[f"scale.{key}"].text for key in ("bytes", "1.legacy", "1.v2", "10.hour", "1000.traces")} == {
+        "bytes": "2,000 bytes",
+        "1.legacy": "0.63 /min",
+        "1.v2": "0.32 /min",
+        "10.hour": "0.07 /s",
+        "1000.traces": "66.1 /s",
+    }
+    assert {key: found[f"scale.{key}"].text for key in ("1000.busy", "1000.week", "1000.year", "binds.v1")} == {
+        "1000.busy": "52.9 %",
+        "1000.week": "80.0 GB",
+        "1000.year": "4.16 TB",
+        "binds.v1": "150,000 ×",
+    }
+
+
+def test_memory_is_drawn_by_traces_read():
+    """A curve has one point for each batch that was read, by traces and not by rows, and no point of sending."""
+    timeline = [["read", 500, 90.0, 30.0], ["read", 1000, 95.0, 31.0], ["send", 5, 120.0, 0.0]]
+    measured = Measured({"timeline": timeline}, 2.0, 1.0, 130.0)
+
+    peak, apart, seconds = memory.figures("key", "observations", 200, measured)
+
+    assert peak.points == ((100.0, 90.0), (200.0, 95.0))
+    assert (peak.value, apart.value, seconds.value) == (130.0, 31.0, 2.0)
