@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from . import kept, machine
 from .figures import Figure, as_json, table
 from .plot import draw
-from .suite import MEASURES, Bench
+from .suite import LONG, MEASURES, Bench
 from .workloads import TARGETS_AT_TRACES
 
 
@@ -25,13 +25,17 @@ def main() -> None:
     print(", ".join(f"{name}: {value}" for name, value in about.items()), flush=True)
     figures: list[Figure] = []
     with Bench(arguments.traces, full=arguments.full) as bench:
-        for name in MEASURES:
-            if name in (arguments.only or MEASURES):
-                figures += _measured(name, bench, partial(kept.keep, arguments.output, about, name))
+        for name in _wanted(arguments.only, full=arguments.full):
+            figures += _measured(name, bench, partial(kept.keep, arguments.output, about, name))
     judged = [figure.met for figure in figures if figure.met is not None]
     print(f"\n{judged.count(False)} of {len(judged)} targets not met; figures are in {arguments.output}")
     if not arguments.only:
         _draw(arguments.output, about)
+
+
+def _wanted(only: Collection[str] | None, *, full: bool) -> list[str]:
+    """The names of what is measured, in the order of MEASURES."""
+    return [name for name in MEASURES if (name in only if only else full or name not in LONG)]
 
 
 def _draw(output: Path, about: dict[str, str]) -> None:
@@ -46,7 +50,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--traces", type=int, default=TARGETS_AT_TRACES, help="how many traces the sandbox holds")
     parser.add_argument("--only", action="append", choices=MEASURES, help="measure only this; may be given again")
-    parser.add_argument("--full", action="store_true", help="also what takes an hour: millions of traces")
+    parser.add_argument("--full", action="store_true", help="also what takes an hour: the memory of millions of traces")
     parser.add_argument("--output", type=Path, default=kept.LATEST, help="the file that keeps the figures")
     return parser.parse_args()
 

@@ -36,6 +36,7 @@ from .figures import Figure
 from .generated import Index, Options
 
 RUNS = 3
+TRACES = 10_000
 OBSERVATIONS_PER_TRACE = 5
 OBSERVATIONS_PER_SECOND_MIN = 25_000
 FAR_US = 4_000_000_000_000_000

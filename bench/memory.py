@@ -15,33 +15,26 @@ from .generated import Options
 from .growth import opened
 from .measures import PEAK_MEGABYTES_MAX
 
-GROWTH_RATIO_MAX = 1.2
 OBSERVATIONS_PER_TRACE = 5
 POINTS_MAX = 100
 MARKED_TRACES_MAX = 1_000_000
 
 
 def measure(traces: Sequence[int], of_observations: Sequence[int]) -> Iterator[Figure]:
-    """Syncs of so many traces, through the trace list and through observations, the smallest first."""
+    """Syncs of so many traces, through the trace list and through observations."""
     yield from _of(Options(traces=0), "the trace list", traces)
     options = Options(traces=0, observations_per_trace=OBSERVATIONS_PER_TRACE, generation="events_only")
     yield from _of(options, f"observations, {OBSERVATIONS_PER_TRACE} a trace", of_observations)
 
 
 def _of(options: Options, what: str, sizes: Sequence[int]) -> Iterator[Figure]:
-    peaks = []
     key = "traces" if options.generation == "legacy" else "observations"
     for traces in sizes:
         with opened(msgspec.structs.replace(options, traces=traces)) as station:
             whole = traces <= MARKED_TRACES_MAX
             measured = station.run("bench.ours:sync" if whole else "bench.ours:collect")
         require("traces processed", measured.counts["processed"], traces)
-        peaks.append(measured.peak_megabytes)
         yield from figures(f"memory.{key}.{traces}", what, traces, measured)
-    if len(peaks) > 1:
-        group = f"Memory of a first sync through {what}"
-        name = f"peak with {sizes[-1]:,} traces / with {sizes[0]:,}"
-        yield Figure(group, name, peaks[-1] / peaks[0], "×", GROWTH_RATIO_MAX, key=f"memory.{key}.growth")
 
 
 def figures(key: str, what: str, traces: int, measured: Measured) -> Iterator[Figure]:
@@ -51,10 +44,11 @@ def figures(key: str, what: str, traces: int, measured: Measured) -> Iterator[Fi
     reading = [(done, megabytes) for stage, done, megabytes, _ in timeline if stage == "read"]
     rows = max((done for done, _ in reading), default=1)
     points = tuple((done * traces / rows, megabytes) for done, megabytes in reading)
-    thinned = points[:: -(-len(points) // POINTS_MAX) or 1]
+    # Every so many, counted from the end, which is among them.
+    thinned = points[:: -(len(points) // POINTS_MAX + 1)][::-1]
     peak = measured.peak_megabytes
     yield Figure(group, "peak of the sync process", peak, "MB", PEAK_MEGABYTES_MAX, key=key, points=thinned)
     if (apart := max(point[3] for point in timeline)) > 0:
-        yield Figure(group, "most of the process that reads for it", apart, "MB")
+        yield Figure(group, "most of the process that reads for it", apart, "MB", key=f"{key}.reading")
     done = "sent and marked" if traces <= MARKED_TRACES_MAX else "recorded, not sent"
     yield Figure(group, f"seconds, {done}", measured.wall_seconds, "s")

@@ -19,7 +19,7 @@ class Bench:
     """What measurements share: how much is to be measured, and places with a sandbox, each started when first used."""
 
     def __init__(self, traces: int, *, full: bool) -> None:
-        """`full`: also what takes an hour."""
+        """`full`: pages with 100,000 traces."""
         self.traces, self.full = traces, full
         self.known: dict[str, Figure] = {}
         """Figures that were measured in this run, by key."""
@@ -61,8 +61,11 @@ def _classic(bench: Bench) -> Iterator[Figure]:
 
 
 def _memory(bench: Bench) -> Iterator[Figure]:
-    sizes = [bench.traces * factor for factor in ((1, 10, 100) if bench.full else (1,))]
-    yield from memory.measure(sizes, sizes[:2])
+    yield from memory.measure([bench.traces], [bench.traces])
+
+
+def _memory_of_millions(bench: Bench) -> Iterator[Figure]:
+    yield from memory.measure([10 * bench.traces, 100 * bench.traces], [10 * bench.traces])
 
 
 def _pages(bench: Bench) -> Iterator[Figure]:
@@ -80,11 +83,14 @@ MEASURES: dict[str, Measure] = {
     "send": lambda bench: measures.send(bench.place(TRACES)),
     "sync": _of_both(measures.sync),
     "mark": _of_both(measures.mark),
-    "costs": lambda bench: costs.measure(bench.traces),
+    "costs": lambda bench: costs.measure(min(costs.TRACES, bench.traces)),
     "classic": _classic,
     "memory": _memory,
+    "millions": _memory_of_millions,
     "growth": lambda bench: growth.measure(min(1.0, bench.traces / TARGETS_AT_TRACES)),
     "pages": _pages,
     "start": lambda _: measures.start(),
     "instrument": lambda _: instrument.measure(),
 }
+# What takes an hour is measured when it is named, or with `--full`.
+LONG = {"millions"}

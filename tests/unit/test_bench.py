@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -204,3 +205,30 @@ def test_memory_is_drawn_by_traces_read():
 
     assert peak.points == ((100.0, 90.0), (200.0, 95.0))
     assert (peak.value, apart.value, seconds.value) == (130.0, 31.0, 2.0)
+
+
+def rows_between(options: Options, from_us: int, to_us: int) -> list[str]:
+    """The start times of a window in the order of the answer, history and arrivals."""
+    index = Index(options, NOW_US)
+    index.add(200)
+    if options.generation == "legacy":
+        rows = json.loads(index.trace_page(from_us, to_us, 1, 10_000))["data"]
+        return [row["timestamp"] for row in rows]
+    return [row["startTime"] for row in json.loads(index.observation_page(from_us, to_us, 0, 10_000))["data"]]
+
+
+@pytest.mark.parametrize("generation", ["legacy", "events_only"])
+def test_a_generated_window_holds_what_starts_in_it_in_order(generation):
+    """A window includes its start and not its end; the list goes forward in time, observations go back."""
+    options = Options(traces=300, observations_per_trace=3, generation=generation)
+    everything = rows_between(options, 0, NOW_US)
+    forward = sorted(everything)
+
+    assert len(everything) == 500 * (1 if generation == "legacy" else 3)
+    assert everything == (forward if generation == "legacy" else forward[::-1])
+    for at in (1, 449, 450, 499):
+        for nudge_us in (0, 1000):
+            limit_us = parse_time(forward[at]) + nudge_us
+            before = [moment for moment in forward if parse_time(moment) < limit_us]
+            assert sorted(rows_between(options, 0, limit_us)) == before
+            assert sorted(rows_between(options, limit_us, NOW_US)) == forward[len(before) :]
