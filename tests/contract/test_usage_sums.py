@@ -8,9 +8,13 @@ from builders import NOW_US
 from databases import DATABASES, ask
 from tallymark import api
 from tallymark.core.clock import DAY_US, HOUR_US
+from tallymark.core.readings import Reading
+from tallymark.core.types import Unit
 from tallymark.flows.usage import KEYS, usage, usage_totals
 from tallymark.flows.usage_sums import store_usage_sums
 from tallymark.ledger.opening import dry_copy
+from tallymark.ledger.rows import RunRef
+from tallymark.ledger.staging import stage
 
 pytestmark = [pytest.mark.databases(*DATABASES), pytest.mark.usefixtures("proved")]
 
@@ -85,11 +89,10 @@ def test_what_is_read_again_and_has_not_changed_is_not_added_up_again(billed, le
 
 
 def test_a_model_that_is_named_later_shows(billed, ledger, ledger_url):
-    """Units are stored apart from their trace."""
-    rows = (
-        "insert into unit (project_id, trace_id, unit_id, model, updated_at_us, read_at_us) select project_id, trace_id"
-    )
-    ask(ledger_url, f"{rows}, 'u', 'gpt', 1, 1 from trace where trace_id = 't00'")
+    """Units are stored apart from their trace: a new one, and one that changes."""
+    project_id = ask(ledger_url, "select project_id from trace where trace_id = 't00'")[0][0]
+    unit = Unit("u", None, None, model="gpt", updated_us=1)
+    stage(ledger, RunRef("run", 1, "settings"), [Reading(project_id, "t00", 1, (unit,))])
     named = {row.key: row.traces for row in usage(ledger, *WHOLE, None, "model")}
     store_usage_sums(ledger)
     ask(ledger_url, "update unit set model = 'other' where unit_id = 'u'")

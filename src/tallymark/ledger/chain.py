@@ -17,19 +17,36 @@ from .rows import AppendEntry, PutDecision
 _encode = msgspec.json.Encoder().encode
 
 
+class EntryChain:
+    """The chain over entries, inside one transaction of the caller: entries are linked part by part."""
+
+    def __init__(self, db: Database) -> None:
+        head = db.row("chain_head", name="entry")
+        self._db, self._number, self._digest = db, head["length"], head["digest"]
+
+    def link(self, entries: Sequence[AppendEntry]) -> list[AppendEntry]:
+        """Number entries and give each its digest; the caller appends them."""
+        linked = []
+        for entry in entries:
+            self._number += 1
+            # Not _replace, which is slower: this is done for every entry.
+            entry = AppendEntry(self._number, *entry[1:])
+            self._digest = link(self._digest, entry_content(entry))
+            linked.append(AppendEntry(*entry[:-1], self._digest))
+        return linked
+
+    def put_head_txn(self) -> None:
+        """Store where the chain ends now."""
+        self._db.write("put_chain_head", name="entry", length=self._number, digest=self._digest)
+
+
 def link_entries_txn(db: Database, entries: Sequence[AppendEntry]) -> list[AppendEntry]:
     """Number entries and give each its digest, inside the caller's transaction, which appends them."""
     if not entries:
         return []
-    head = db.row("chain_head", name="entry")
-    number, digest, linked = head["length"], head["digest"], []
-    for entry in entries:
-        number += 1
-        # Not _replace, which is slower: this is done for every entry.
-        entry = AppendEntry(number, *entry[1:])
-        digest = link(digest, entry_content(entry))
-        linked.append(AppendEntry(*entry[:-1], digest))
-    db.write("put_chain_head", name="entry", length=number, digest=digest)
+    chain = EntryChain(db)
+    linked = chain.link(entries)
+    chain.put_head_txn()
     return linked
 
 

@@ -7,7 +7,6 @@ guarantee: a meter event is committed before it is claimed, and claimed before i
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -16,13 +15,12 @@ from typing import Any
 import msgspec
 
 from .. import machine
-from ..core.decisions import Decision, EntryKind, Known, NewEntry, TraceKey, key_of
+from ..core.decisions import Decision, Known, TraceKey, key_of
 from ..core.periods import Lateness
 from ..core.states import Claim, MeterOutcome
 from ..core.types import Trace
 from ..failpoints import Step
-from . import gathering, rows, sending
-from .chain import link_entries_txn
+from . import gathering, rows, sending, storing
 from .database import Database, Row
 from .owner import this_process
 from .rows import RunRef
@@ -192,40 +190,10 @@ class Ledger:
         with self._db.transaction(Step.RECORD):
             fresh = snapshot is not None and snapshot.version == self._db.version_of_data()
             known = snapshot.known if snapshot is not None and fresh else self.known(traces)
-            decisions = [decide(trace, known.get(key_of(trace))) for trace in traces]
-            self.store_txn(run, decisions)
+            decisions = storing.store_txn(self._db, run, (decide(trace, known.get(key_of(trace))) for trace in traces))
             if coverage is not None:
                 self._put_coverage_txn(coverage)
         return decisions
-
-    def store_txn(self, run: RunRef, decisions: Sequence[Decision]) -> None:
-        """Store decisions inside the caller's transaction."""
-        changed = [decision for decision in decisions if decision.worth_micros is not None]
-        self._db.write_many("put_trace", [rows.put_trace(run, decision) for decision in changed])
-        self._db.write_many("touch_trace", [rows.touch_trace(run, d) for d in decisions if d.worth_micros is None])
-        entries = [row for decision in changed for row in self._entries_txn(run, decision)]
-        self._db.write_many("append_entry", link_entries_txn(self._db, entries))
-
-    def _entries_txn(self, run: RunRef, decision: Decision) -> list[rows.AppendEntry]:
-        """The entries of a decision as rows. A charge is the first of its trace; only an adjustment has to count."""
-        if not decision.entries:
-            return []
-        key = key_of(decision.trace)
-        if all(entry.kind == "charge" for entry in decision.entries):
-            return [rows.append_entry(run, key, entry, 0) for entry in decision.entries]
-        return self._adjustments_txn(run, key, decision.entries)
-
-    def _adjustments_txn(self, run: RunRef, key: TraceKey, entries: Iterable[NewEntry]) -> list[rows.AppendEntry]:
-        """Further lines of a trace; one of kind waiver ends so much of an earlier waiver."""
-        billed = self._db.rows("billed_by_meter", project_id=key[0], trace_id=key[1])
-        sequences = Counter({row["meter"]: row["entries"] for row in billed})
-        lines = []
-        for entry in entries:
-            lines.append(rows.append_entry(run, key, entry, sequences[entry.meter]))
-            sequences[entry.meter] += 1
-            if entry.kind == EntryKind.WAIVER:
-                self._db.write("waive", amount_micros=-entry.amount_micros, project_id=key[0], trace_id=key[1])
-        return lines
 
     def held_stale(self, run: RunRef, project_id: str, after_trace_id: str, limit: int) -> list[str]:
         """Ids of a project's held traces that were decided under other settings than today's, after a given one."""

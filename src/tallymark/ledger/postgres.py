@@ -38,6 +38,7 @@ MIGRATIONS = (
     "0004_usage_sums",
     "0005_search",
     "0006_alerts",
+    "0007_stale_by_batch",
 )
 SERVER_VERSION_MIN = 130_000
 BUSY_TIMEOUT_SECONDS = 30
@@ -62,6 +63,7 @@ _CREATES = re.compile(
     r"^create (?:unique )?(table|index|trigger|function) (\w+)(?:[^;$]*?execute function (\w+)|[^;$]*?\$\$(.*?)\$\$)?",
     re.DOTALL | re.MULTILINE,
 )
+_DROPS = re.compile(r"^drop (table|index|trigger|function) (\w+)", re.MULTILINE)
 
 # These are told before the connection ends.
 _LOST = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.IdleInTransactionSessionTimeout)
@@ -217,6 +219,10 @@ class PostgresDatabase(Database):
         with self._errors():
             cursor = self._connection.cursor(row_factory=dict_row).execute(sql, values)
             return cursor.fetchall() if cursor.description else []
+
+    def _run_plain(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        with self._errors():
+            return self._connection.cursor(row_factory=tuple_row).execute(sql, values).fetchall()
 
     def stream(self, name: str, /, **values: Any) -> Iterator[Any]:
         """As Database.stream."""
@@ -377,8 +383,11 @@ def _last_line(error: psycopg.Error) -> str:
 
 def _made_by_migrations() -> dict[str, str]:
     """What the migrations make: of a trigger, the function that it calls; of a function, what it does."""
-    made = {}
+    made: dict[str, str] = {}
     for name in MIGRATIONS:
-        for kind, named, calls, does in _CREATES.findall(migration(name, PostgresDatabase.dialect)):
+        script = migration(name, PostgresDatabase.dialect)
+        for kind, named in _DROPS.findall(script):
+            del made[f"the {kind} {named}"]
+        for kind, named, calls, does in _CREATES.findall(script):
             made[f"the {kind} {named}"] = calls or does
     return dict(sorted(made.items()))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from ..core.clock import DAY_US
 from ..core.decisions import Decision, NewEntry, TraceKey, attributes_text
 from ..core.readings import Reading
 from ..core.types import Trace, Unit
@@ -79,6 +80,13 @@ class TouchTrace(NamedTuple):
     mark_state: str
     project_id: str
     trace_id: str
+
+
+class PutStaleUsage(NamedTuple):
+    """A customer and a day whose sums are to be made again."""
+
+    day_us: int
+    customer_id: str
 
 
 class PutUnit(NamedTuple):
@@ -250,6 +258,12 @@ def put_trace(run: RunRef, decision: Decision) -> PutTrace:
         _text(whole.cost_usd),
         _text(whole.duration_s),
     )
+
+
+def put_stale_usage(decision: Decision) -> PutStaleUsage:
+    """The customer and day of a trace that is billed."""
+    assert decision.customer is not None
+    return PutStaleUsage(decision.trace.timestamp_us // DAY_US * DAY_US, decision.customer.customer_id)
 
 
 def touch_trace(run: RunRef, decision: Decision) -> TouchTrace:

@@ -26,6 +26,7 @@ MIGRATIONS = (
     "0007_usage_sums",
     "0008_search",
     "0009_alerts",
+    "0010_stale_by_batch",
 )
 # What a migration does besides its script, which SQL cannot say.
 THEN = {"0003_decisions": chain_older_entries_txn}
@@ -129,6 +130,12 @@ class SqliteDatabase(Database):
     def _run(self, sql: str, values: tuple[Any, ...]) -> list[sqlite3.Row]:
         with self._errors():
             return self._connection.execute(sql, values).fetchall()
+
+    def _run_plain(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        with self._errors():
+            cursor = self._connection.cursor()
+            cursor.row_factory = None
+            return cursor.execute(sql, values).fetchall()
 
     def stream(self, name: str, /, **values: Any) -> Iterator[sqlite3.Row]:
         """As Database.stream."""

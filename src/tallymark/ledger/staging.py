@@ -6,7 +6,7 @@ in the ledger and not in memory: however many traces interleave, memory stays as
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Protocol
@@ -18,8 +18,10 @@ from ..core.readings import Reading, merge, newest_units, trace_of
 from ..core.types import Trace, Unit
 from ..failpoints import Step
 from . import rows as ledger_rows
+from .database import Database
 from .ledger import Ledger
 from .rows import RunRef
+from .storing import store_txn
 
 _encode = msgspec.json.Encoder().encode
 
@@ -52,7 +54,20 @@ def stage(ledger: Ledger, run: RunRef, readings: Sequence[Reading], *, complete:
         merged = [_merged(staged.get((reading.project_id, reading.trace_id)), reading) for reading in readings]
         db.write_many("put_reading", [ledger_rows.put_reading(reading, complete) for reading in merged])
         units = [(reading, unit) for reading in readings for unit in newest_units(reading.units)]
+        _put_stale_models_txn(db, readings, units)
         db.write_many("put_unit", [ledger_rows.put_unit(run, r.project_id, r.trace_id, unit) for r, unit in units])
+
+
+def _put_stale_models_txn(db: Database, readings: Sequence[Reading], units: Sequence[tuple[Reading, Unit]]) -> None:
+    """Note whose sums a new observation of a billed trace changes, since it may name another model."""
+    billed = set(db.tuples("billed_among", keys=_keys(readings)))
+    new = [
+        (reading.project_id, reading.trace_id, unit.unit_id)
+        for reading, unit in units
+        if unit.model is not None and (reading.project_id, reading.trace_id) in billed
+    ]
+    if new:
+        db.write("put_stale_models", units=_encode(new).decode())
 
 
 def decide_staged(
@@ -65,19 +80,22 @@ def decide_staged(
             return None
         keys = _encode([_key_of(row) for row in rows]).decode()
         before = {_key_of(row): _reading_of(row) for row in db.rows("stored_readings", keys=keys)}
-        units = _units_by_trace(db.rows("observation_units", keys=keys))
+        units = _units_by_trace(db.tuples("observation_units", keys=keys))
         known = ledger.known_by_keys(keys)
-        decisions, incomplete = [], []
-        for row in rows:
-            key = _key_of(row)
-            trace = _trace_of(row, before.get(key), units.get(key, []))
-            decision = decide(trace, known.get(key))
-            if _needs_all(row, known.get(key), decision):
-                incomplete.append(row["trace_id"])
-                decide.set_aside()
-            else:
-                decisions.append(decision)
-        ledger.store_txn(run, decisions)
+        incomplete: list[str] = []
+
+        def decided() -> Iterator[Decision]:
+            for row in rows:
+                key = _key_of(row)
+                trace = _trace_of(row, before.get(key), units.get(key, []))
+                decision = decide(trace, known.get(key))
+                if _needs_all(row, known.get(key), decision):
+                    incomplete.append(row["trace_id"])
+                    decide.set_aside()
+                else:
+                    yield decision
+
+        decisions = store_txn(db, run, decided())
         db.write_many("delete_reading", [ledger_rows.TraceRef(*key_of(d.trace)) for d in decisions])
         return Batch(decisions, incomplete, rows[-1]["trace_id"])
 
@@ -132,10 +150,11 @@ def _merged(staged: Reading | None, reading: Reading) -> Reading:
     return merge(staged, reading) if staged is not None else reading
 
 
-def _units_by_trace(rows: Iterable[Any]) -> Mapping[TraceKey, list[Unit]]:
+def _units_by_trace(rows: Iterable[tuple[Any, ...]]) -> Mapping[TraceKey, list[Unit]]:
     found: dict[TraceKey, list[Unit]] = {}
-    for row in rows:
-        found.setdefault(_key_of(row), []).append(unit_of(row))
+    for project_id, trace_id, unit_id, cost, *rest in rows:
+        unit = Unit(unit_id, Decimal(cost) if cost is not None else None, None, *rest)
+        found.setdefault((project_id, trace_id), []).append(unit)
     return found
 
 
