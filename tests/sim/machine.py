@@ -45,7 +45,7 @@ class SimulatedMachine(Machine):
         """Connections to the sandbox."""
         return LangfuseConnections(self._network, options["headers"])
 
-    def stripe_connections(self, timeout_seconds):
+    def stripe_connections(self, timeout_seconds, url):
         """Connections to the sandbox."""
         return StripeConnections(self._network, timeout_seconds)
 

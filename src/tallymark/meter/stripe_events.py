@@ -26,6 +26,7 @@ with warnings.catch_warnings():
 
 # It would write a file into the home folder, for all to read, and send what is in it with every request.
 stripe.enable_telemetry = False
+STRIPE_URL = "https://api.stripe.com"
 # An answer that takes longer is treated as unknown; well below the time a claim is held (ledger CLAIM_SECONDS).
 TIMEOUT_SECONDS = 15
 # Below Stripe's limits: 25 a second in test mode, 1,000 meter events a second live (facts/stripe.md section 6).
@@ -80,7 +81,7 @@ class StripeMeter:
         self.client = stripe.StripeClient(
             secret_key,
             base_addresses={"api": api_base} if api_base else {},
-            http_client=machine.current().stripe_connections(TIMEOUT_SECONDS),
+            http_client=machine.current().stripe_connections(TIMEOUT_SECONDS, api_base or STRIPE_URL),
             max_network_retries=0,
         )
 
