@@ -16,13 +16,13 @@ stories: .setup  ## two more stories: answers that never come; corrections, reje
 	.venv/bin/tallymark demo --story corrections
 
 test: .setup .sdks  ## run all tests, on all cores
-	.venv/bin/python -m pytest -n $(WORKERS) --dist worksteal
+	TMPDIR=$$(scripts/scratch) .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal
 
 four-processes: .setup  ## four processes on one PostgreSQL ledger, one killed every second, for a minute
 	FOUR_PROCESSES_SECONDS=60 .venv/bin/python -m pytest tests/crash/test_four_processes.py
 
 crash: .setup  ## kill at each side of each step in three scenarios, and not in one as make test does
-	CRASH_SCENARIOS=3 .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal tests/crash
+	TMPDIR=$$(scripts/scratch) CRASH_SCENARIOS=3 .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal tests/crash
 
 sim: .setup  ## simulate crashes, faults and months by seed: SEEDS=10000, START=, JOBS=, MUTANT=, or one again: SEED=123
 	@PYTHONPATH=tests .venv/bin/python -m sim.run $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \
