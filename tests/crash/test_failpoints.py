@@ -46,17 +46,23 @@ def kills():
     """Every (database, scenario, step, side, time) that is tried.
 
     Each side of each step, in as many scenarios that take it as SCENARIOS_EACH says; on SQLite those that are taken
-    often at their last time, too.
+    often at their last time, too. With one scenario each, PostgreSQL tries one side, and the other with the next step.
     """
     seen = Counter()
     for scenario, database in product(SCENARIOS, DATABASES):
         steps = (*scenario.steps, *scenario.often) if database in scenario.databases else ()
         for step, side in product(steps, Side):
-            if seen[database, step, side] < SCENARIOS_EACH:
+            if seen[database, step, side] < SCENARIOS_EACH and is_tried(database, step, side):
                 seen[database, step, side] += 1
                 yield database, scenario, step, side, 1
             if database == SQLITE and step in scenario.often:
                 yield database, scenario, step, side, LAST
+
+
+def is_tried(database, step, side):
+    """A step is taken by the same code on both databases: short runs leave one of its sides out on PostgreSQL."""
+    turn = (list(Step).index(step) + list(Side).index(side)) % 2
+    return SCENARIOS_EACH > 1 or database == SQLITE or turn == 0
 
 
 KILLS = list(kills())
@@ -140,7 +146,8 @@ def test_every_step_has_a_scenario(database):
     """One without would never be tried. Copies are killed in test_killed_copies.py, services in test_serve.py."""
     tried = {(step, side) for where, _, step, side, _ in KILLS if where == database}
     elsewhere = {Step.BACK_UP, Step.RESTORE, Step.PUT_JOB, Step.PUT_REQUEST, Step.PUT_ALERTS, Step.ALERT_SEND}
-    assert tried == set(product(set(Step) - elsewhere, Side))
+    wanted = set(product(set(Step) - elsewhere, Side))
+    assert tried == {(step, side) for step, side in wanted if is_tried(database, step, side)}
 
 
 @pytest.mark.parametrize(("database", "scenario", "step", "side", "time"), KILLS, ids=map(named, KILLS))
