@@ -40,7 +40,7 @@ format: .setup  ## put the code in order
 bench: .bench  ## measure, as ratios in one run: a table, a file and a plot in bench/results
 	.venv/bin/python -m bench
 
-bench-full: .bench  ## also the memory at 400,000 and 4,000,000 traces: hours
+bench-full: .bench  ## also the memory at 400,000 and 4,000,000 traces: an hour
 	.venv/bin/python -m bench --full
 
 bench-publish: .bench  ## put the last figures into docs/benchmarks.json, its plot, and the pages that quote them

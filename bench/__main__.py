@@ -25,7 +25,7 @@ def main() -> None:
     print(", ".join(f"{name}: {value}" for name, value in about.items()), flush=True)
     figures: list[Figure] = []
     with Bench(arguments.traces, full=arguments.full) as bench:
-        for name in _wanted(arguments.only, full=arguments.full):
+        for name in wanted(arguments.only, full=arguments.full):
             figures += _measured(name, bench, partial(kept.keep, arguments.output, about, name))
     judged = [figure.met for figure in figures if figure.met is not None]
     print(f"\n{judged.count(False)} of {len(judged)} targets not met; figures are in {arguments.output}")
@@ -33,7 +33,7 @@ def main() -> None:
         _draw(arguments.output, about)
 
 
-def _wanted(only: Collection[str] | None, *, full: bool) -> list[str]:
+def wanted(only: Collection[str] | None, *, full: bool) -> list[str]:
     """The names of what is measured, in the order of MEASURES."""
     return [name for name in MEASURES if (name in only if only else full or name not in LONG)]
 

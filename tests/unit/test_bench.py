@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from bench import kept, memory, profile, publish, scale
+from bench.__main__ import wanted
 from bench.child import Measured
 from bench.figures import Figure, as_json, from_json, number, table
 from bench.generated import GeneratedLangfuse, Index, Options
@@ -194,6 +195,13 @@ def test_scale_is_arithmetic_done_by_hand():
         "1000.year": "4.16 TB",
         "binds.v1": "150,000 ×",
     }
+
+
+def test_what_is_asked_for_is_measured_in_order():
+    """A sync marks traces, so what reads comes before it however it is asked for; an hour is named."""
+    assert wanted(["sync", "collect"], full=False) == ["collect", "sync"]
+    assert wanted(["millions"], full=False) == ["millions"]
+    assert set(wanted(None, full=True)) - set(wanted(None, full=False)) == {"millions"}
 
 
 def test_memory_is_drawn_by_traces_read():
