@@ -34,7 +34,7 @@ from .config_tables import (
     shown_value,
 )
 from .config_template import template
-from .settings import SETTINGS, Setting
+from .settings import BULK_SOURCES, SETTINGS, Setting
 
 __all__ = [
     "FILE_NAME",
@@ -46,6 +46,7 @@ __all__ = [
     "find_file",
     "load",
     "read_card",
+    "require_bulk",
     "require_langfuse",
     "require_stripe",
     "require_webhook",
@@ -79,6 +80,8 @@ class Config:
     deleted_traces: str
     ledger_url: str = field(repr=False)
     source: str
+    export_url: str | None
+    export_s3_endpoint: str | None
     marks: str
     use_tag_filtering: bool
     sync_lookback_days: Decimal
@@ -145,6 +148,16 @@ class Config:
     def lateness(self) -> Lateness:
         """When usage is too late for its invoice."""
         return Lateness(int(self.invoice_grace_hours * HOUR_US) if self.late_period == "hold" else None)
+
+    @property
+    def bulk_source(self) -> str | None:
+        """What is read before Langfuse's API, or instead of it: "export" or nothing."""
+        return self.source if self.source in BULK_SOURCES else None
+
+    @property
+    def api_source(self) -> str:
+        """Which API is read where one is: "auto", "traces" or "observations"."""
+        return "auto" if self.source in BULK_SOURCES else self.source
 
     @property
     def window_us_max(self) -> int | None:
@@ -226,6 +239,12 @@ def require_langfuse(config: Config) -> None:
             raise ConfigError(
                 f"project {project.name!r} has no key; set {names} (Langfuse: project settings, API keys)"
             )
+
+
+def require_bulk(config: Config) -> None:
+    """Raise ConfigError that names the setting, if BILLING_SOURCE names something whose place is not set."""
+    if config.source == "export" and config.export_url is None:
+        raise ConfigError("BILLING_SOURCE is export, but BILLING_EXPORT_URL is not set; set it, or another source")
 
 
 def require_stripe(config: Config) -> None:

@@ -13,6 +13,9 @@ from tallymark.core.secrets import hide, mask, mask_url
 from tallymark.rating.fields import parse_amount, parse_text
 from tallymark.rating.rate import OWNERS
 
+BULK_SOURCES = ("export",)
+"""Words of BILLING_SOURCE that name no API of Langfuse."""
+
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 # Stripe's limit for a meter's event_name (facts/stripe.md section 2).
 _METER_EVENT_NAME_CHARS_MAX = 100
@@ -109,6 +112,17 @@ def parse_ledger_url(text: str) -> str:
     url = parse_text(text)
     if not re.fullmatch(r"sqlite:///.+|postgres(?:ql)?://.*", url):
         raise ValueError("must be sqlite:///PATH (sqlite:////PATH for a path from the root) or postgresql://…")
+    return url
+
+
+def parse_export_url(text: str) -> str:
+    """Read the place of an export: a folder, file:///FOLDER or s3://BUCKET/PREFIX. Raises ValueError otherwise."""
+    url = parse_text(text).rstrip("/") or "/"
+    scheme = url.partition("://")[0] if "://" in url else "file"
+    if scheme not in ("file", "s3") or url in ("s3:", "file:") or any(sign in url for sign in "?#"):
+        raise ValueError("must be a folder, file:///FOLDER or s3://BUCKET/PREFIX; keys are found as boto3 does")
+    if scheme == "s3" and ("@" in url or not urlsplit(url).hostname):
+        raise ValueError("must be s3://BUCKET/PREFIX without user or password; keys are found as boto3 does")
     return url
 
 
@@ -236,9 +250,22 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         ("BILLING_SOURCE",),
-        one_of("auto", "traces", "observations"),
+        one_of("auto", "traces", "observations", *BULK_SOURCES),
         "auto",
-        "Which Langfuse API is read: traces (v3, v4 legacy), observations (v4, Cloud), or auto to ask the server.",
+        "What is read: Langfuse's API traces (v3, v4 legacy) or observations (v4, Cloud), or auto to ask the server; "
+        "or export: its blob storage export, then the API.",
+    ),
+    Setting(
+        ("BILLING_EXPORT_URL",),
+        parse_export_url,
+        None,
+        "Where Langfuse's blob storage export lies, for BILLING_SOURCE=export: a folder, or s3://BUCKET/PREFIX.",
+    ),
+    Setting(
+        ("BILLING_EXPORT_S3_ENDPOINT",),
+        parse_web_url,
+        None,
+        "Address of an S3-compatible server that holds the export; by default AWS. Its keys are found as boto3 does.",
     ),
     Setting(
         ("BILLING_MARKS",),

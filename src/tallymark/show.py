@@ -12,7 +12,7 @@ import msgspec
 from .console import print_table
 from .core.balance import UNEXPLAINED
 from .flows.backfill import BackfillSummary
-from .flows.doctor import Finding
+from .flows.findings import Finding
 from .flows.reconciliation import Reconciliation
 from .flows.summary import SyncSummary
 

@@ -33,8 +33,11 @@ HOUR_SECONDS = 3600
 class Bill:
     """What one sync of a workload through one generation came to."""
 
-    def __init__(self, generation, workload, attributes_on="every"):
-        """`workload` yields (trace, observations) or (trace, observations, where the trace's attributes are)."""
+    def __init__(self, generation, workload, attributes_on="every", export=None):
+        """`workload` yields (trace, observations) or (trace, observations, where the trace's attributes are).
+
+        `export` writes an export of the sandbox, and gives the settings that read it.
+        """
         clock = VirtualClock(NOW_US)
         stripe = SandboxStripe(clock=clock)
         stripe.add_meter("credits")
@@ -53,12 +56,14 @@ class Bill:
                     "STRIPE_SECRET_KEY": "sk_test_sandbox",
                     "BILLING_STRIPE_REQUESTS_PER_SECOND": "1000",
                     "BILLING_LEDGER_URL": f"sqlite:///{ledger}",
+                    **(export(langfuse) if export else {}),
                 },
             )
-            self.summary = sync(settings, clock=clock, from_us=FROM_US)
+            # With a range of somebody's choice the API is read, and not the export.
+            self.summary = sync(settings, clock=clock, from_us=None if export else FROM_US)
             with contextlib.closing(sqlite3.connect(ledger)) as database:
                 self._read(database, stripe)
-        assert self.summary.source == generation
+        assert self.summary.source == (f"export, {generation}" if export else generation)
 
     def _read(self, database, stripe):
         self.by_hour = dict_of(

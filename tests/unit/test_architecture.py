@@ -31,7 +31,10 @@ PURE = ("core", "rating")
 IMPURE_MODULES = {"time", "socket", "subprocess", "threading", "asyncio", "sqlite3", "urllib3", "stripe", "requests"}
 # The command that starts the sandbox, and the demo that runs on it (DESIGN section 9).
 MAY_IMPORT_SANDBOX = re.compile(r"^(sandbox|cli|demo)")
-HEAVY_AT_START = ("urllib3", "requests", "stripe", "sqlite3", "http.client", "socketserver", "litestar", "psycopg")
+HEAVY_AT_START = (
+    *("urllib3", "requests", "stripe", "sqlite3", "http.client", "socketserver", "litestar", "psycopg"),
+    *("duckdb", "boto3", "clickhouse_connect"),
+)
 
 
 def statement_of(file: Path) -> str:

@@ -62,7 +62,7 @@ def merge(first: Reading, second: Reading) -> Reading:
         public=leading.public or other.public,
         bookmarked=leading.bookmarked or other.bookmarked,
         tags=leading.tags if leading.tags == other.tags else tuple(sorted({*leading.tags, *other.tags})),
-        attributes=_merge_attributes(leading.attributes, other.attributes),
+        attributes=merge_attributes(leading.attributes, other.attributes),
         marked=_merge_marked(leading.marked, other.marked),
     )
 
@@ -82,7 +82,8 @@ def _timestamp_us(first: Reading, second: Reading) -> int:
     return min(first.timestamp_us, second.timestamp_us)
 
 
-def _merge_attributes(leading: Mapping[str, str], other: Mapping[str, str]) -> Mapping[str, str]:
+def merge_attributes(leading: Mapping[str, str], other: Mapping[str, str]) -> Mapping[str, str]:
+    """What two parts of a trace say together; where they differ CONFLICT names the key, but for marks."""
     if leading == other or not other:
         return leading
     merged = {**other, **leading}

@@ -20,7 +20,8 @@ class Unit:
     """One usage unit: a billable fact inside a trace.
 
     `cost_usd` is what Langfuse reports, exact; None means unknown (never 0). `duration_s` is in seconds.
-    `tokens` is None where the source cannot tell. `problem` says what is wrong with the numbers, if anything.
+    `tokens` is None where the source cannot tell; `models` are tokens by model, where one unit holds several.
+    `problem` says what is wrong with the numbers, if anything.
     `start_us`, `end_us` and `updated_us` are known of observations only.
     """
 
@@ -33,6 +34,7 @@ class Unit:
     start_us: int | None = None
     end_us: int | None = None
     updated_us: int = 0
+    models: tuple[tuple[str | None, int], ...] = ()
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from ..ledger import Ledger
 from ..ledger.ledger import Coverage
 from ..ledger.rows import RunRef
 from ..marks.langfuse import Mark
+from .bulk import Wanted, export_alone
 from .collect import Collected, log_unknown_marks, range_of, remember_projects
 from .mark import KEPT
 from .progress import Progress, quiet
@@ -101,19 +102,22 @@ def _collect(
     coverage = Coverage(project.source_key, PURPOSE, from_us, min(span.to_us, span.settled_us))
     chosen, collected = choose_generation(stations, project), Collected()
     decider = decider_of(stations, run, False, style_of(stations, chosen))
-    by_score = chosen.generation == "observations" or stations.config.marks == "score"
-    collect_span(
-        stations,
-        project,
-        chosen,
-        decider,
-        run,
-        span,
-        coverage,
-        check_scores=by_score,
-        progress=progress,
-        collected=collected,
-    )
+    if stations.config.bulk_source == "export":
+        wanted = Wanted(span, coverage, DAY_US)
+        export_alone(stations, project, chosen, decider, run, wanted, progress, collected)
+    else:
+        collect_span(
+            stations,
+            project,
+            chosen,
+            decider,
+            run,
+            span,
+            coverage,
+            check_scores=chosen.generation == "observations" or stations.config.marks == "score",
+            progress=progress,
+            collected=collected,
+        )
     remember_projects(ledger, project.source_key, collected.project_ids)
     ledger.forget_coverage(project.source_key, PURPOSE)
     return collected

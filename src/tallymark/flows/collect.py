@@ -70,6 +70,8 @@ class Collected:
     rows: int = 0
     unreadable: list[str] = field(default_factory=list)
     project_ids: set[str] = field(default_factory=set)
+    bulk: str = ""
+    """The bulk source that was read, if one was."""
 
     @property
     def read(self) -> int:
@@ -113,7 +115,7 @@ def collect(
             remember_projects(ledger, coverage.source_key, {t.project_id for t in traces} - collected.project_ids)
         snapshot = ledger.snapshot(traces)
         traces = _looked_up(source, traces, snapshot.known, scored)
-        collected.count(ledger.record(run, traces, decider, _reached(coverage, batch, span), snapshot))
+        collected.count(ledger.record(run, traces, decider, reached(coverage, batch, span), snapshot))
         collected.unreadable += [problem for page in batch for problem in page.unreadable]
         _confirm_shrunk(source, ledger, decider, run, collected)
         progress("read", collected.rows, max(page.total_items for page in batch))
@@ -261,7 +263,7 @@ def _reason_of_the_same(trace: Trace, known: Known | None) -> str | None:
     return known.reason
 
 
-def _reached(coverage: Coverage | None, batch: Sequence[Page], span: Range) -> Coverage | None:
+def reached(coverage: Coverage | None, batch: Sequence[Page], span: Range) -> Coverage | None:
     """How far reading has come: up to the last trace of the batch, but never past what is settled."""
     times = [trace.timestamp_us for page in batch for trace in page.traces]
     if coverage is None or not times:

@@ -162,6 +162,8 @@ class Decider:
         """
         unit = trace.units[0]
         same_usage = unit.cost_usd == known.cost_usd and unit.duration_s == known.duration_s and not trace.unpriced
+        # Tokens are not kept of a trace that was read as a whole, so whether they changed must be rated.
+        same_usage = same_usage and not unit.tokens
         if trace.generation == "traces" and same_usage and attributes_text(trace) == known.attributes:
             return None
         return self.rate_again(trace, known)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-
-import msgspec
 
 from ..clock import SystemClock
 from ..config import Config, ProjectConfig, require_stripe
@@ -19,8 +16,11 @@ from ..meter.stripe_events import StripeMeter
 from ..meter.subscriptions import may_read
 from ..remote.langfuse import LangfuseClient
 from ..source.probe import choose, probe, server_version
+from ..source.projects import projects_of
+from .bulk_checks import check_export
 from .clocks import clock_problem, server_time_us
 from .exposure import exposed
+from .findings import Finding
 from .stations import open_client, open_meter, source_key_of
 
 CLOCK_SKEW_SECONDS_MAX = 60
@@ -28,27 +28,8 @@ CUSTOMERS_SAMPLED = 5
 WORST_FIRST = (ConfigError.exit_status, LedgerError.exit_status, RemoteError.exit_status)
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was checked. `status` is "ok", "warning" or "problem"; `exit_status` is 0 but for a problem."""
-
-    check: str
-    status: str
-    detail: str
-    exit_status: int = 0
-
-
 def _problem(check: str, detail: str, exit_status: int = ConfigError.exit_status) -> Finding:
     return Finding(check, "problem", detail, exit_status)
-
-
-class _ProjectRow(msgspec.Struct):
-    id: str
-    name: str = ""
-
-
-class _Projects(msgspec.Struct):
-    data: list[_ProjectRow]
 
 
 def doctor(config: Config, clock: Clock | None = None) -> list[Finding]:
@@ -104,14 +85,16 @@ def _langfuse_steps(check: str, config: Config, client: LangfuseClient, clock: C
     version = server_version(client)
     yield Finding(check, "ok", f"{client.base_url} runs Langfuse {version}")
     yield _clock(client, clock)
-    projects = client.get("/api/public/projects", (), msgspec.json.Decoder(_Projects).decode).data
+    projects = projects_of(client)
     yield Finding(check, "ok", f"the keys open the project {', '.join(f'{p.name} ({p.id})' for p in projects)}")
     found = probe(client, version, clock.now_us())
-    generation, reason = choose(found, config.source)
+    generation, reason = choose(found, config.api_source)
     yield Finding(check, "ok", f"read through {generation}, because {reason}")
     yield _marks(check, config, generation)
     if config.use_tag_filtering:
         yield _tag_filtering(check, generation)
+    if config.bulk_source == "export":
+        yield from check_export(config, projects[0].id, clock)
 
 
 def _marks(check: str, config: Config, generation: str) -> Finding:

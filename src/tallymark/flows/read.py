@@ -36,7 +36,7 @@ def choose_generation(stations: Stations, project: Project, *, fresh: bool = Fal
     Raises ConfigError if the server offers none, or not the one that BILLING_SOURCE wants.
     """
     version = server_version(project.client)
-    wanted = stations.config.source
+    wanted = stations.config.api_source
     known = stations.ledger.fact(f"generation {project.source_key}") or ""
     if not fresh and known.startswith(f"{version}|{wanted}|"):
         return choose_known(stations, project)
@@ -87,7 +87,7 @@ def collect_span(
     """
     ledger = stations.ledger
     if check_scores:
-        _look_at_scores(stations, project, run, span)
+        look_at_scores(stations, project, run, span)
     if chosen.generation == "observations":
         source = observations_of(stations, project)
         collect_observations(source, ledger, decider, run, span, coverage, progress, collected)
@@ -140,7 +140,7 @@ def _may_read_apart(stations: Stations) -> bool:
     return isinstance(stations.clock, SystemClock) and stations.config.langfuse_requests_per_minute is None
 
 
-def _look_at_scores(stations: Stations, project: Project, run: RunRef, span: Range) -> None:
+def look_at_scores(stations: Stations, project: Project, run: RunRef, span: Range) -> None:
     """Adopt marks by score that this ledger does not know, and owe those again that it wrote and the server lost."""
     known_id = stations.ledger.fact(f"project {project.source_key}")
     try:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..clock import SystemClock
-from ..config import Config, ProjectConfig, require_langfuse, require_stripe
+from ..config import Config, ProjectConfig, require_bulk, require_langfuse, require_stripe
 from ..core.clock import Clock
 from ..core.ids import digest
 from ..core.states import Answer, CancelClaim, Claim, MeterOutcome
@@ -61,6 +61,7 @@ def open_stations(config: Config, *, dry_run: bool, clock: Clock | None = None) 
     Raises ConfigError if a key is missing, before anything is opened.
     """
     require_langfuse(config)
+    require_bulk(config)
     if not dry_run:
         require_stripe(config)
     clock = clock or SystemClock()

@@ -21,6 +21,7 @@ from ..ledger.reports import unexplained_reports
 from ..ledger.rows import Asked, RunRef
 from ..ledger.rulings import ruling_of
 from ..rating.cards import card_text
+from .bulk import export_first
 from .cancel import cancel_lower
 from .clocks import clock_problem, require_right_clock
 from .collect import Collected, Range, log_unknown_marks, range_of, remember_projects
@@ -53,6 +54,11 @@ class Request:
     only_pending: bool = False
     ask_at_once: bool = False
     """Ask Stripe about all that is in doubt, also what was asked about a few hours ago."""
+
+    @property
+    def is_incremental(self) -> bool:
+        """Whether what is new is read, and no range of somebody's choice."""
+        return not self.full and self.from_us is None and self.to_us is None
 
     @property
     def is_whole(self) -> bool:
@@ -222,6 +228,8 @@ def _collect(
         chosen = replace(again, reason=f"the mode changed during the run: {again.reason}")
         _read(stations, project, request, run, span, chosen, progress, collected)
     remember_projects(stations.ledger, project.source_key, collected.project_ids)
+    if collected.bulk:
+        chosen = replace(chosen, generation=f"{collected.bulk}, {chosen.generation}")
     return chosen, collected
 
 
@@ -243,6 +251,9 @@ def _read(
     before = stations.ledger.coverage(project.source_key, purpose)
     by_score = chosen.generation == "observations" or stations.config.marks == "score"
     new_ground = before is None or span.from_us < before.from_us
+    if stations.config.bulk_source == "export" and request.is_incremental:
+        coverage = coverage_after(stations, project, purpose, span)
+        span = export_first(stations, project, chosen, decider, run, span, coverage, progress, collected)
     collect_span(
         stations,
         project,

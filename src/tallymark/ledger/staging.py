@@ -122,6 +122,12 @@ def put_score_marks(ledger: Ledger, run: RunRef, keys: Iterable[TraceKey]) -> No
         db.write_many("put_score_mark", [ledger_rows.PutScoreMark(*key, run.run_id) for key in keys])
 
 
+def score_marks(ledger: Ledger, keys: Sequence[TraceKey]) -> set[TraceKey]:
+    """Which of some traces the server said to carry the score of a mark."""
+    rows = ledger.query("score_marks", keys=_encode(keys).decode())
+    return {_key_of(row) for row in rows}
+
+
 def owe_lost_score_marks(
     ledger: Ledger, run: RunRef, project_id: str, from_us: int, to_us: int, written_before_us: int
 ) -> int:

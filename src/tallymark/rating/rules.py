@@ -94,8 +94,9 @@ def ai_by_tokens(units: tuple[Unit, ...], cost_usd: Decimal, rule: Rule) -> Comp
     """
     tokens_by_rate: Counter[TokenRate] = Counter()
     for unit in units:
-        if unit.tokens:
-            tokens_by_rate[_rate_for(unit, rule)] += unit.tokens
+        for model, tokens in unit.models or ((unit.model, unit.tokens),):
+            if tokens:
+                tokens_by_rate[_rate_for(model, rule)] += tokens
     credits = ZERO
     for token_rate, tokens in tokens_by_rate.items():
         credits = EXACT.add(credits, EXACT.divide(EXACT.multiply(token_rate.credits, tokens), token_rate.per))
@@ -131,10 +132,8 @@ def plain(number: Decimal) -> str:
     return str(rounded) if rounded and rounded.adjusted() < _PLAIN_EXPONENT_MIN else format(rounded, "f")
 
 
-def _rate_for(unit: Unit, rule: Rule) -> TokenRate:
-    token_rate = rule.token_rate(unit.model)
+def _rate_for(model: str | None, rule: Rule) -> TokenRate:
+    token_rate = rule.token_rate(model)
     if token_rate is None:
-        raise ValueError(
-            f"the rate card has no token rate for model {(unit.model or '')[:80]!r}; add one, or one for '*'"
-        )
+        raise ValueError(f"the rate card has no token rate for model {(model or '')[:80]!r}; add one, or one for '*'")
     return token_rate

@@ -51,6 +51,12 @@ MARKED_BY_SCORE: tuple[Filter, ...] = (
         "value": ["processed"],
     },
 )
+MARKED_BY_TAG: tuple[Filter, ...] = (
+    {"type": "arrayOptions", "column": "tags", "operator": "any of", "value": [PROCESSED_TAG]},
+)
+MARKED_BY_METADATA: tuple[Filter, ...] = (
+    {"type": "stringObject", "column": "metadata", "key": "billing_status", "operator": "=", "value": "processed"},
+)
 
 
 Ahead = Callable[[Iterator[Page]], Iterator[Page]]
@@ -127,6 +133,12 @@ class TracesSource:
         """The traces of one range that a score marks, which their rows do not tell. `ahead` may ask before it must."""
         pages = self._walk(from_us, to_us, "core", MARKED_BY_SCORE, horizon_us)
         return IdStream(ahead(map(self._marked_themselves, pages)))
+
+    def marked(self, from_us: int, to_us: int) -> dict[str, IdStream]:
+        """The traces of a range that are marked, by how they are: for who has older rows of them from elsewhere."""
+        filters = {"metadata": MARKED_BY_METADATA, "tag": MARKED_BY_TAG}
+        by_row = {how: IdStream(self._walk(from_us, to_us, "core", each)) for how, each in filters.items()}
+        return {**by_row, "score": self.scored(from_us, to_us)}
 
     def unpriced(self, traces: Sequence[Trace]) -> set[str]:
         """Which of these traces have tokens and no cost. Asked after their rows were read: what came between counts."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ...flows.doctor import Finding, doctor
+from ...flows.doctor import doctor
+from ...flows.findings import Finding
 from ...flows.paging import Listing
 from ...flows.setup import SettingLine, settings_in_force
 from ..service import TheService

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from litestar import get, post
 from litestar.response import Stream, Template
 
-from ...flows.doctor import Finding, doctor
+from ...flows.doctor import doctor
+from ...flows.findings import Finding
 from ...flows.runs import list_jobs
 from ...flows.setup import has_ledger, settings_in_force
 from ..access import Caller

@@ -1,0 +1,227 @@
+"""Collect from a bulk source: an engine adds up whole traces, which are decided and recorded a batch at a time.
+
+The source is Langfuse's blob export; where it ends the API goes on (docs/adr/0040).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ..core.clock import DAY_US, HOUR_US, format_time
+from ..core.decisions import Known, Outcome, TraceKey, key_of
+from ..core.types import Trace
+from ..errors import NotFound
+from ..ledger.ledger import Coverage
+from ..ledger.rows import RunRef
+from ..ledger.staging import score_marks
+from ..rating.rules import AiBasis
+from ..source.export import ExportSource
+from ..source.export_files import open_store
+from ..source.projects import project_id_of
+from ..source.rows import Page
+from ..source.traces import IdStream
+from .collect import Collected, Range, distinct, reached, remember_projects
+from .decide import Decider
+from .progress import Progress
+from .read import Chosen, look_at_scores, traces_of
+from .read_ahead import ahead, batches
+from .stations import Project, Stations
+
+log = logging.getLogger("tallymark")
+BATCH_PAGES = 16
+Noticed = Callable[[Sequence[Trace], Mapping[TraceKey, Known]], list[Trace]]
+"""Adds to traces how Langfuse says by now that they are processed."""
+
+LATE = (
+    "the export holds what had reached Langfuse when each file was written, up to %s. What came later is in no file: "
+    "`tallymark sync --from %s` reads it through the API, and each `tallymark sync --full` the look-back."
+)
+
+
+def _collect(
+    pages: Iterator[Page],
+    stations: Stations,
+    decider: Decider,
+    run: RunRef,
+    wanted: Wanted,
+    noticed: Noticed,
+    progress: Progress,
+    collected: Collected,
+) -> int:
+    """Decide and record every trace, each batch in one transaction; how many look cheaper than they were billed.
+
+    A bill is never lowered by this: what makes a trace dearer may lie where was not read.
+    """
+    ledger, span, coverage, cheaper = stations.ledger, wanted.span, wanted.coverage, 0
+    for batch in batches(ahead(pages), BATCH_PAGES):
+        traces = distinct(trace for page in batch for trace in page.traces if span.settles(trace))
+        snapshot = ledger.snapshot(traces)
+        traces = noticed([trace for trace in traces if _is_meant(trace, span, snapshot.known)], snapshot.known)
+        if coverage is not None:
+            remember_projects(ledger, coverage.source_key, {t.project_id for t in traces} - collected.project_ids)
+        collected.count(ledger.record(run, traces, decider, reached(coverage, batch, span), snapshot))
+        collected.rows += sum(page.rows for page in batch)
+        collected.unreadable += [problem for page in batch for problem in page.unreadable]
+        cheaper += len(decider.shrunk)
+        decider.shrunk = {}
+        progress("read", collected.rows, None)
+    if coverage is not None:
+        ledger.put_coverage(coverage)
+    return cheaper
+
+
+def _is_meant(trace: Trace, span: Range, known: Mapping[TraceKey, Known]) -> bool:
+    """A trace that began before the range is billed by whoever reads that; one that is billed may have grown since."""
+    return span.from_us <= trace.timestamp_us or key_of(trace) in known
+
+
+# ---- the export
+
+
+def _export_of(stations: Stations, project: Project, reach_us: int) -> ExportSource:
+    """The export of a project. Raises ConfigError if there is none, or a package is missing."""
+    config = stations.config
+    by_model = any(rule.ai is AiBasis.TOKENS for rule in config.rate_card.rules)
+    store = open_store(config.export_url or "", config.export_s3_endpoint)
+    return ExportSource(store, _project_id(stations, project), reach_us, by_model=by_model)
+
+
+def _project_id(stations: Stations, project: Project) -> str:
+    """By the keys, so that nothing of another project is billed by these."""
+    known = stations.ledger.fact(f"project {project.source_key}")
+    return known or project_id_of(project.client)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of an export is wanted: a range, what is covered once it is read, how far around it parts are looked for."""
+
+    span: Range
+    coverage: Coverage | None
+    reach_us: int
+
+
+def export_alone(
+    stations: Stations,
+    project: Project,
+    chosen: Chosen,
+    decider: Decider,
+    run: RunRef,
+    wanted: Wanted,
+    progress: Progress,
+    collected: Collected,
+) -> None:
+    """Read a range from the export and from nothing else; what it lacks is said. Raises NotFound if it has nothing."""
+    source, span = _export_of(stations, project, wanted.reach_us), wanted.span
+    to_us = min(source.ends_us(span.from_us), span.to_us, span.settled_us)
+    if to_us <= span.from_us:
+        raise NotFound(f"the export holds nothing from {format_time(span.from_us)} on; `tallymark doctor` says more")
+    for start_us, end_us in source.gaps(span.from_us, to_us):
+        log.warning("the export lacks the time from %s to %s: the API may have it.", *_times(start_us, end_us))
+    _read_export(stations, project, chosen, decider, run, source, _up_to(wanted, to_us), progress, collected)
+    log.warning(LATE, *_times(to_us, span.from_us))
+
+
+def export_first(
+    stations: Stations,
+    project: Project,
+    chosen: Chosen,
+    decider: Decider,
+    run: RunRef,
+    span: Range,
+    coverage: Coverage | None,
+    progress: Progress,
+    collected: Collected,
+) -> Range:
+    """Read from the export what is not covered yet, if that is more than an hour; what is left for the API.
+
+    `coverage` is what will be covered. The API reads the last hours of it again, and whatever is younger.
+    """
+    reach_us = max(stations.config.overlap_us, HOUR_US)
+    covered = stations.ledger.coverage(coverage.source_key, coverage.purpose) if coverage is not None else None
+    from_us = max(span.from_us, covered.to_us) if covered is not None else span.from_us
+    settled_us = min(span.to_us, span.settled_us)
+    if settled_us - from_us <= reach_us:
+        return span
+    source = _export_of(stations, project, reach_us)
+    to_us = min(source.complete_up_to(from_us), settled_us)
+    if to_us - from_us <= reach_us:
+        log.warning("the export does not tell of the time from %s on: the API is read instead.", format_time(to_us))
+        return span
+    wanted = _up_to(Wanted(replace(span, from_us=from_us), coverage, reach_us), to_us)
+    _read_export(stations, project, chosen, decider, run, source, wanted, progress, collected)
+    return replace(span, from_us=max(span.from_us, to_us - reach_us))
+
+
+def _up_to(wanted: Wanted, to_us: int) -> Wanted:
+    coverage = wanted.coverage
+    if coverage is not None:
+        coverage = replace(coverage, to_us=min(coverage.to_us, to_us))
+    return replace(wanted, span=replace(wanted.span, to_us=to_us), coverage=coverage)
+
+
+def _read_export(
+    stations: Stations,
+    project: Project,
+    chosen: Chosen,
+    decider: Decider,
+    run: RunRef,
+    source: ExportSource,
+    wanted: Wanted,
+    progress: Progress,
+    collected: Collected,
+) -> None:
+    span = wanted.span
+    noticed = _noticed_by_api(stations, project, chosen, run, span)
+    pages = source.read(span.from_us, span.to_us)
+    cheaper = _collect(pages, stations, decider, run, wanted, noticed, progress, collected)
+    collected.bulk = source.name
+    _log_export(source, cheaper)
+
+
+def _times(*moments_us: int) -> tuple[str, ...]:
+    return tuple(format_time(moment_us) for moment_us in moments_us)
+
+
+def _log_export(source: ExportSource, cheaper: int) -> None:
+    if source.orphans:
+        log.warning(
+            "the export holds observations of %d traces and not these traces themselves, which began before what was "
+            "read, or came after their file was written: the API reads them.",
+            source.orphans,
+        )
+    if cheaper:
+        log.warning(
+            "%d traces look cheaper in the export than they were billed: a part of them lies where was not read, or "
+            "changed. Nothing is lowered by an export; `tallymark reconcile` compares them through the API.",
+            cheaper,
+        )
+
+
+def _noticed_by_api(stations: Stations, project: Project, chosen: Chosen, run: RunRef, span: Range) -> Noticed:
+    """Marks were written after the files were, so the server is asked for them; only if the ledger lacks a trace."""
+    from_us, to_us = span.from_us - DAY_US, span.to_us
+    if chosen.generation == "observations":
+        look_at_scores(stations, project, run, replace(span, from_us=from_us))
+        return lambda traces, known: _with_scores(stations, traces, known)
+    source = traces_of(stations, project)
+    marks = source.marked(from_us, to_us)
+    return lambda traces, known: [_with_marks(trace, marks) if _is_new(trace, known) else trace for trace in traces]
+
+
+def _is_new(trace: Trace, known: Mapping[TraceKey, Known]) -> bool:
+    one = known.get(key_of(trace))
+    return not trace.marked and (one is None or one.outcome != Outcome.BILLED)
+
+
+def _with_marks(trace: Trace, marks: Mapping[str, IdStream]) -> Trace:
+    marked = ",".join(how for how, among in marks.items() if trace in among)
+    return replace(trace, marked=marked) if marked else trace
+
+
+def _with_scores(stations: Stations, traces: Sequence[Trace], known: Mapping[TraceKey, Known]) -> list[Trace]:
+    new = [key_of(trace) for trace in traces if _is_new(trace, known)]
+    scored = score_marks(stations.ledger, new) if new else set()
+    return [replace(trace, marked="score") if key_of(trace) in scored else trace for trace in traces]
