@@ -38,7 +38,7 @@ def _sync() -> Counts:
         "stripe_requests": summary.requests.stripe,
         "acknowledged_seconds": timeline.last_seconds.get("send", 0.0),
         "timeline": timeline.points,
-        "profile": dict(seen),
+        "profile": seen,
     }
 
 

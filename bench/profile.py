@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import Counter
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,18 +74,25 @@ def read() -> Callable[[], Counts]:
     def work() -> Counts:
         with looking("read") as seen:
             rows = sum(getattr(page, "rows", 0) for page in pages())
-        return {"rows": rows, "profile": dict(seen)}
+        return {"rows": rows, "profile": seen}
 
     return work
 
 
 @contextmanager
-def looking(phase: str = "start and end") -> Iterator[Counter[str]]:
-    """Count what the main thread does, by stage, every five milliseconds; `phase` is what no flow names."""
-    seen: Counter[str] = Counter()
+def looking(phase: str = "start and end") -> Iterator[dict[str, float]]:
+    """Seconds of the main thread by stage, looked at every five milliseconds; `phase` is what no flow names.
+
+    What is seen counts for the time since the last look: on a busy machine some come late.
+    """
+    seen: dict[str, float] = {}
+    last = time.perf_counter()
 
     def look(_number: int, frame: FrameType | None) -> None:
-        seen[stage_of(_files(frame), phase)] += 1
+        nonlocal last
+        now, stage = time.perf_counter(), stage_of(_files(frame), phase)
+        seen[stage] = seen.get(stage, 0.0) + now - last
+        last = now
 
     before = signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_REAL, EVERY_SECONDS, EVERY_SECONDS)
@@ -118,15 +125,16 @@ def _activity(file: str) -> str | None:
     return ACTIVITIES.get(file) or ACTIVITIES.get(file.partition("/")[0] + "/")
 
 
-def shares(group: str, seen: Mapping[str, int], key: str) -> Iterator[Figure]:
-    """The stages that took a hundredth or more of the time, the longest first, and the rest together.
+def shares(group: str, seen: Mapping[str, float], key: str) -> Iterator[Figure]:
+    """Of seconds by stage those that are a hundredth or more of all, the longest first, and the rest together.
 
     `key` names the whole, and with ":" and a stage that stage.
     """
     total = sum(seen.values())
-    yield Figure(group, "seconds, about", total * EVERY_SECONDS, "s", key=key)
-    shown = {stage: count for stage, count in seen.items() if count >= SHARE_SHOWN_MIN * total}
-    for stage, count in sorted(shown.items(), key=lambda item: -item[1]):
-        yield Figure(group, stage, 100 * count / total, "%", key=f"{key}:{stage}")
-    if rest := total - sum(shown.values()):
+    yield Figure(group, "seconds", total, "s", key=key)
+    shown = {stage: seconds for stage, seconds in seen.items() if seconds >= SHARE_SHOWN_MIN * total}
+    for stage, seconds in sorted(shown.items(), key=lambda item: -item[1]):
+        yield Figure(group, stage, 100 * seconds / total, "%", key=f"{key}:{stage}")
+    if len(shown) < len(seen):
+        rest = total - sum(shown.values())
         yield Figure(group, REST, 100 * rest / total, "%", key=f"{key}:{REST}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -84,12 +84,22 @@ def test_a_stack_is_a_stage(files, stage):
 
 def test_shares_are_of_all_that_was_seen():
     """The stages add up to the whole: what is small is counted together and not left out."""
-    found = list(profile.shares("group", Counter({"collect: ledger": 990, "send: HTTP": 5, "mark: HTTP": 5}), "key"))
+    seen = {"collect: ledger": 9.9, "send: HTTP": 0.05, "mark: HTTP": 0.05}
 
-    assert [(figure.name, figure.value) for figure in found[1:]] == [
-        ("collect: ledger", 99.0),
-        ("everything else", 1.0),
-    ]
+    found = [(figure.name, round(figure.value, 9)) for figure in profile.shares("group", seen, "key")]
+
+    assert found == [("seconds", 10.0), ("collect: ledger", 99.0), ("everything else", 1.0)]
+
+
+def test_the_profile_sees_a_thread_at_work():
+    """What is seen is of the time that passed, and never more."""
+    began = time.perf_counter()
+    with profile.looking("work") as seen:
+        while len(seen) == 0:
+            pass
+
+    assert list(seen) == ["work: the rest"]
+    assert 0 < sum(seen.values()) <= time.perf_counter() - began
 
 
 def read_generated(options: Options, *arrivals: int) -> dict[str, tuple]:
