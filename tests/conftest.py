@@ -97,6 +97,7 @@ def settings(langfuse, stripe, serving, ledger_url):
                 "LANGFUSE_PUBLIC_KEY": DEFAULT_PROJECT.public_key,
                 "LANGFUSE_SECRET_KEY": DEFAULT_PROJECT.secret_key,
                 "STRIPE_API_BASE": address(bill_to, stripe_faults),
+                "STRIPE_METER_EVENTS_BASE": address(bill_to, stripe_faults),
                 "STRIPE_SECRET_KEY": "sk_test_sandbox",
                 "BILLING_STRIPE_REQUESTS_PER_SECOND": "1000000",
                 "BILLING_LEDGER_URL": ledger_url,

@@ -206,6 +206,7 @@ def open_world(
             "LANGFUSE_PUBLIC_KEY": keys.public_key,
             "LANGFUSE_SECRET_KEY": keys.secret_key,
             "STRIPE_API_BASE": meter.url,
+            "STRIPE_METER_EVENTS_BASE": meter.url,
             "BILLING_STRIPE_SECRET_KEY": "sk_test_sandbox",
             "BILLING_STRIPE_REQUESTS_PER_SECOND": "1000",
             "BILLING_LEDGER_URL": ledger_url or f"sqlite:///{folder / 'ledger.sqlite3'}",

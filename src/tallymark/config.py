@@ -69,11 +69,13 @@ class Config:
     projects: tuple[ProjectConfig, ...]
     stripe_secret_key: str | None = field(repr=False)
     stripe_api_base: str
+    stripe_meter_events_base: str
     stripe_webhook_secret: str | None = field(repr=False)
     stripe_credits_meter_id: str | None
     meter_event_name: str
     meters: Mapping[str, str]
     meter_bucket: str
+    meter_api: str
     late_period: str
     invoice_grace_hours: Decimal
     corrections: str

@@ -192,6 +192,12 @@ SETTINGS: tuple[Setting, ...] = (
         "Address of Stripe's API; for proxies, the sandbox and tests.",
     ),
     Setting(
+        ("STRIPE_METER_EVENTS_BASE",),
+        parse_web_url,
+        "https://meter-events.stripe.com",
+        "Address of Stripe's meter event stream; for proxies, the sandbox and tests.",
+    ),
+    Setting(
         ("BILLING_STRIPE_WEBHOOK_SECRET",),
         parse_secret,
         None,
@@ -215,6 +221,12 @@ SETTINGS: tuple[Setting, ...] = (
         one_of("minute", "hour", "day", "trace"),
         "hour",
         "What one meter event may cover: a minute, an hour, a day (UTC), or a single trace.",
+    ),
+    Setting(
+        ("BILLING_METER_API",),
+        one_of("v1", "v2", "stream"),
+        "v1",
+        "How meter events are sent: by v1 or v2, one a request; or by stream, a hundred, which Stripe answers unseen.",
     ),
     Setting(
         ("BILLING_LATE_PERIOD",),

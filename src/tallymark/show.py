@@ -36,7 +36,7 @@ def show_sync(summary: SyncSummary) -> None:
         f"credits {summary.credits}; adjusted {summary.adjusted:,}, healed {summary.healed:,}, "
         f"untagged {summary.untagged:,}, adopted {summary.adopted:,}"
     )
-    rare = {"settled": events.settled, "reported": events.reported}
+    rare = {"streamed": events.streamed, "settled": events.settled, "reported": events.reported}
     told = "".join(f", {number} {name}" for name, number in rare.items() if number)
     click.echo(
         f"meter events: {events.accepted:,} accepted, {events.duplicate} duplicate, {events.rejected} rejected, "

@@ -85,6 +85,17 @@ def test_all_is_well(tmp_path):
         assert (world.stripe.meter_events(), world.stripe.tally()) == ([], {})
 
 
+def test_the_stream_is_tried_and_nothing_is_sent_through_it(tmp_path):
+    """A session is opened, which a key that may not write meter events could not do."""
+    with open_world(tmp_path, langfuse=with_date(1), stripe=stripe_with({})) as world:
+        status, findings = findings_of(world, BILLING_METER_API="stream")
+
+        assert status == 0
+        assert any("meter events go by the stream" in detail for _, _, detail in findings)
+        assert world.stripe.counts()["POST /v2/billing/meter_event_session"] == 1
+        assert world.stripe.meter_events() == []
+
+
 @pytest.mark.parametrize(
     ("settings", "check", "words", "expected_status"),
     [

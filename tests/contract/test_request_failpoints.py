@@ -18,6 +18,8 @@ from tallymark.failpoints import Side, Step, arm
 from tallymark.meter.invoice_items import NewItem, create_item
 from tallymark.meter.reports import fetch_report, new_notifications
 from tallymark.meter.stripe_events import StripeMeter
+from tallymark.meter.stripe_stream import StripeStream
+from tallymark.meter.stripe_v2 import StripeV2Meter
 from tallymark.meter.subscriptions import items_of
 from tallymark.meter.summaries import summaries
 from tallymark.remote.langfuse import LangfuseClient
@@ -37,6 +39,12 @@ def make(meter):
         create_item(meter, ITEM)
 
 
+def open_session(meter):
+    """Open a session of the stream; without one, nothing is sent through it."""
+    with contextlib.suppress(RemoteError):
+        StripeStream(meter, meter._clock)._open()
+
+
 # Each method that makes requests: its step, and a call of it that makes one.
 STRIPE_CALLS = {
     "send": (Step.STRIPE_SEND, lambda meter: meter.send(CLAIM)),
@@ -46,6 +54,8 @@ STRIPE_CALLS = {
     "patiently": (Step.STRIPE_READ, lambda meter: items_of(meter, "cus_1")),
     "take_back": (Step.STRIPE_CANCEL, lambda meter: meter.take_back(CANCEL)),
     "make": (Step.STRIPE_INVOICE_ITEM, make),
+    "write": (Step.STRIPE_SEND, lambda meter: StripeV2Meter(meter).send(CLAIM)),
+    "once": (Step.STRIPE_SESSION, open_session),
 }
 # Functions of other modules that ask through `patiently`.
 STRIPE_READS = {
@@ -121,6 +131,18 @@ def test_every_request_to_langfuse_reaches_both_sides(name, fault, address, lang
     call(LangfuseClient(url, DEFAULT_PROJECT.public_key, DEFAULT_PROJECT.secret_key, clock))
 
     assert happened == around(step, seen=fault in PROCESSED) + (around(step) if fault else [])
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_call_to_the_stream_reaches_both_sides(fault, serving, stripe, clock, happened):
+    """Whatever comes of it, it is one request; its session was opened before."""
+    faults = Faults(0, {fault: 1}, only=lambda request: request.path.endswith("_stream")) if fault else None
+    url = serving(Seeing(stripe, happened), faults)
+    stream = StripeStream(StripeMeter("sk_test_sandbox", clock, api_base=url), clock, base=url)
+
+    stream.send_batch([CLAIM])
+
+    assert happened == around(Step.STRIPE_SESSION) + around(Step.STRIPE_STREAM, seen=fault in PROCESSED)
 
 
 def test_a_refused_key_reaches_both_sides(address, stripe, clock, happened):

@@ -264,6 +264,10 @@ READS = (Step.STRIPE_READ, Step.LANGFUSE_READ)
 MARKS = (Step.SETTLE_MARKS, Step.LANGFUSE_WRITE)
 STAGES = (Step.STAGE, Step.DECIDE_STAGED)
 
+STREAM = {"BILLING_METER_API": "stream"}
+# What was streamed is asked about at once.
+STREAM_AT_ONCE = {"tallymark.ledger.sending.FIRST_PROOF_US": 0, "tallymark.core.states.FIRST_PROOF_US": 0}
+
 # Stripe forgets identifiers at once, and its sums are never late.
 NO_PROMISE = {
     "tallymark.ledger.sending.STRIPE_PROMISE_US": 0,
@@ -314,6 +318,20 @@ SCENARIOS = (
         often=(Step.SETTLE_DOUBTS,),
         before=unanswered,
         constants=NO_PROMISE,
+    ),
+    Scenario(
+        "by the stream",
+        (Step.STRIPE_SESSION, *MARKS),
+        often=(Step.STRIPE_STREAM, Step.SETTLE_DOUBTS),
+        constants=STREAM_AT_ONCE,
+        settings=STREAM,
+    ),
+    Scenario(
+        "to another API",
+        (Step.CHANGE_METER_API, Step.STRIPE_SEND, Step.SETTLE_DOUBTS),
+        before=unanswered,
+        constants={"tallymark.core.doubt.SUMMARY_MARGIN_US": 0},
+        settings={"BILLING_METER_API": "v2"},
     ),
     Scenario(
         "Stripe rejects later",

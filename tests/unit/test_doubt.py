@@ -13,6 +13,8 @@ from tallymark.core.doubt import (
     Window,
     fates_of,
     judge,
+    may_be_proved,
+    prove,
     quiet_from_us,
     spans_of,
     total,
@@ -40,6 +42,13 @@ def accepted(credits, **changes):
 def verdicts(value, members):
     """The verdicts in the order of the members that were unknown."""
     return list(judge(value, members).verdicts.values())
+
+
+def streamed(*credits):
+    """Meter events that were streamed a moment ago, called "s0", "s1" and so on."""
+    return [
+        Member(f"s{number}", State.STREAMED, amount, HOUR_US, unanswered=True) for number, amount in enumerate(credits)
+    ]
 
 
 # ---- one answer, or none
@@ -186,3 +195,33 @@ def test_values_of_several_meters_add_up():
     assert total([worth(5), NOTHING]) == Value(5, "5 + 0")
     assert total([worth(5), Value(None, "0.5")]) == Value(None, "5 + 0.5")
     assert total([]).credits is None
+
+
+# ---- what was streamed a moment ago
+
+
+@pytest.mark.parametrize(("said", "expected"), [(112, IN), (100, OPEN), (105, OPEN), (113, OPEN), (0, OPEN)])
+def test_a_young_window_is_proved_by_its_full_value_only(said, expected):
+    """Sums lag, and only grow: less than all may still become all."""
+    members = [accepted(100), *streamed(5, 7)]
+
+    assert set(prove(worth(said), members).verdicts.values()) == {expected}
+    assert prove(worth(said), members).why == judge(worth(said), members).why
+
+
+def test_all_that_may_be_counted_is_proved_together():
+    """One in doubt in the same window adds to what it may be worth; without it, nothing is proved."""
+    members = [*doubtful(3), *streamed(5)]
+
+    assert prove(worth(8), members).verdicts == {"0": IN, "s0": IN}
+    assert prove(worth(5), members).verdicts == {"0": OPEN, "s0": OPEN}
+
+
+def test_a_young_window_that_may_fall_proves_nothing():
+    """What was counted and taken back a moment ago may still be in the sum, and stand for what was streamed."""
+    gone = Member("gone", State.CANCELLED, 5, HOUR_US)
+
+    assert may_be_proved(streamed(5), HOUR_US)
+    assert not may_be_proved([gone, *streamed(5)], HOUR_US)
+    assert may_be_proved([gone, *streamed(5)], HOUR_US + SUMMARY_MARGIN_US)
+    assert not may_be_proved(doubtful(5), HOUR_US)

@@ -29,8 +29,9 @@ PLACES = {
     Step.GATHER: {"ledger.ledger.Ledger.gather"},
     Step.CLAIM: {"ledger.ledger.Ledger.claim"},
     Step.SETTLE: {"ledger.ledger.Ledger.settle"},
+    Step.CHANGE_METER_API: {"ledger.meter_api.use_api"},
     Step.REOPEN_REJECTED: {"ledger.ledger.Ledger.reopen_rejected"},
-    Step.SETTLE_DOUBTS: {"ledger.doubts.settle_window"},
+    Step.SETTLE_DOUBTS: {"ledger.doubts.settle_window", "ledger.doubts.doubt_streamed"},
     Step.PUT_NOTIFICATIONS: {"ledger.reports.put_notifications"},
     Step.APPLY_REPORT: {"ledger.reports.apply_report"},
     Step.CLOSE_REPORTS: {"ledger.reports.close_reports"},
@@ -58,7 +59,9 @@ PLACES = {
     Step.PUT_REQUEST: {f"ledger.run_requests.{name}" for name in ("ask", "take", "renew", "finish", "release")},
     Step.LANGFUSE_READ: {"remote.langfuse.LangfuseClient._once"},
     Step.LANGFUSE_WRITE: {"remote.langfuse.LangfuseClient._once"},
-    Step.STRIPE_SEND: {"meter.stripe_events.StripeMeter.send"},
+    Step.STRIPE_SEND: {"meter.stripe_events.StripeMeter.send", "meter.stripe_v2.StripeV2Meter.send"},
+    Step.STRIPE_SESSION: {"meter.stripe_stream.StripeStream._open"},
+    Step.STRIPE_STREAM: {"meter.stripe_stream.StripeStream._post"},
     Step.STRIPE_CANCEL: {"meter.stripe_events.StripeMeter.take_back"},
     Step.STRIPE_INVOICE_ITEM: {"meter.invoice_items.create_item"},
     Step.STRIPE_READ: {"meter.stripe_events.StripeMeter.patiently"},
@@ -133,7 +136,7 @@ def test_every_step_is_reached_through_one_of_four():
         "ledger.database.Database.transaction",
         "remote.langfuse.LangfuseClient._once",
         "remote.webhook.post",
-        "meter.stripe_events.StripeMeter._once",
+        "meter.stripe_events.StripeMeter.once",
     }
 
 

@@ -211,7 +211,7 @@ def test_an_old_attempts_answer_changes_nothing(sent_event, ledger, look, outcom
 def test_an_answer_that_comes_after_the_claim_was_freed_changes_nothing(sent_event, ledger, look):
     """Freed and not yet claimed again: the old owner is fenced out all the same."""
     with ledger.transaction(Step.CLAIM) as database:
-        sending._free_abandoned_txn(database, later(CLAIM_SECONDS))
+        sending.free_abandoned_txn(database, later(CLAIM_SECONDS))
 
     ledger.settle([(sent_event, ACCEPTED)], later(CLAIM_SECONDS + 1))
 

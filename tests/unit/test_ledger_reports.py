@@ -10,10 +10,11 @@ from ledger_lines import ACCEPTED, NOW_US, RUN, UNKNOWN, bill, claim_one, gather
 from tallymark.core.clock import HOUR_US, SECOND_US
 from tallymark.core.doubt import Value, Window
 from tallymark.core.reports import ERROR_REPORT, ErrorReport, Notification, ReportedError, Sample
+from tallymark.core.states import Answer, MeterOutcome
 from tallymark.failpoints import Step
 from tallymark.ledger import doubts, reports
 from tallymark.ledger.corrections import Decided
-from tallymark.ledger.doubts import Asked, Settled, questions, settle_window
+from tallymark.ledger.doubts import Asked, Settled, doubt_streamed, questions, settle_window
 from tallymark.ledger.reports import (
     Stored,
     apply_report,
@@ -31,6 +32,7 @@ pytestmark = pytest.mark.databases(*DATABASES)
 CUSTOMERS = ("doubtful", "accepted", "named")
 LATER_US = NOW_US + 30 * HOUR_US
 HOUR_S = 3600
+ANSWERS = {"doubtful": UNKNOWN, "streamed": MeterOutcome(Answer.STREAMED, "received")}
 BUCKET_S = (NOW_US - HOUR_US) // SECOND_US
 
 
@@ -50,12 +52,14 @@ def identifier_of(look, customer):
 
 @pytest.fixture
 def used(ledger, look):
-    """A ledger with a meter event in doubt, one that a report may mean, and one that it names; and a new report."""
+    """A ledger with a meter event in doubt, one that a report may mean, one that it names, and one that was streamed (of
+    another meter); and a new report."""
     for customer in CUSTOMERS:
         bill(ledger, customer, customer=customer)
+    bill(ledger, "streamed", customer="streamed", meter="tokens")
     gather_all(ledger)
     for claim in ledger.claim(NOW_US, 10):
-        ledger.settle([(claim, UNKNOWN if claim.customer_id == "doubtful" else ACCEPTED)], later(1))
+        ledger.settle([(claim, ANSWERS.get(claim.customer_id, ACCEPTED))], later(1))
     ledger.claim(LATER_US, 10)
     put_notifications(ledger, [notification(), notification("evt_2")], NOW_US)
     apply_report(ledger, report(identifier_of(look, "named"), count=2), LATER_US)
@@ -85,6 +89,7 @@ WRITES = {
         ledger, RUN, {identifier_of(look, "named"): decided(look)}, {identifier_of(look, "accepted"): LATER_US}
     ),
     "reissue": lambda ledger, look: reissue(ledger, RUN, identifier_of(look, "named"), decided(look)),
+    "doubt_streamed": lambda ledger, look: doubt_streamed(ledger, LATER_US),
     "settle_window": lambda ledger, look: settle_window(ledger, RUN, asked("doubtful", 2), Settled()),
 }
 
@@ -211,7 +216,7 @@ def test_only_as_many_are_taken_back_as_a_report_speaks_of(used, look):
     settle_window(used, RUN, asked("accepted", 0), Settled())
     settle_window(used, RUN, asked("doubtful", 0), Settled())
 
-    assert look("select customer_id, state from meter_event order by customer_id") == [
+    assert look("select customer_id, state from meter_event where meter = 'credits' order by 1") == [
         ("accepted", "rejected"),
         ("doubtful", "pending"),
         ("named", "rejected"),
@@ -227,7 +232,7 @@ def test_one_in_doubt_that_was_not_counted_uses_up_no_report(used, look):
     settle_window(used, RUN, asked("doubtful", 0), Settled())
     settle_window(used, RUN, asked("accepted", 0), Settled())
 
-    assert look("select distinct state from meter_event") == [("rejected",)]
+    assert look("select distinct state from meter_event where meter = 'credits'") == [("rejected",)]
     assert look("select state, reported, matched from notification where notification_id = 'evt_1'") == [
         ("applied", 2, 2)
     ]

@@ -75,6 +75,7 @@ REMEDIES = {
 CAUSE_OF_STATE = {
     State.PENDING: Cause.IN_FLIGHT,
     State.SENDING: Cause.IN_FLIGHT,
+    State.STREAMED: Cause.IN_FLIGHT,
     State.CANCELLING: Cause.IN_FLIGHT,
     State.HELD: Cause.REJECTED,
     State.IN_DOUBT: Cause.IN_DOUBT,

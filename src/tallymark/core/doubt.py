@@ -8,12 +8,12 @@ adds up.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
 from .clock import HOUR_US
-from .states import State
+from .states import UNSHOWN, State
 
 # Event summaries are eventually consistent, without a promise of freshness (facts/stripe.md section 4).
 SUMMARY_MARGIN_US = HOUR_US
@@ -80,14 +80,14 @@ class Member:
         """Whether it is known that Stripe counts it."""
         if self.state == State.ACCEPTED:
             return Standing.UNKNOWN if self.suspected else Standing.COUNTED
-        if self.unanswered or self.state in (State.IN_DOUBT, State.SENDING, State.CANCELLING):
+        if self.unanswered or self.state in (*UNSHOWN, State.SENDING, State.CANCELLING):
             return Standing.UNKNOWN
         return Standing.NOT_COUNTED
 
     @property
     def is_asked(self) -> bool:
         """Whether the value of the window is to decide it; other unknown ones get their answers by themselves."""
-        return self.state == State.IN_DOUBT or self.suspected
+        return self.state in UNSHOWN or self.suspected
 
     @property
     def may_move(self) -> bool:
@@ -127,6 +127,28 @@ class Judgement:
 def quiet_from_us(members: Iterable[Member]) -> int:
     """From when on a window's value shows everything that has happened in it."""
     return max((member.touched_us for member in members if member.may_move), default=0) + SUMMARY_MARGIN_US
+
+
+def may_be_proved(members: Iterable[Member], now_us: int) -> bool:
+    """Whether a window's value could prove what was streamed although it is young: see `prove`.
+
+    Sums only grow, except by what was counted and is to be taken off them again: that must be old enough to show.
+    """
+    found = list(members)
+    falling = [member for member in found if member.standing is Standing.NOT_COUNTED]
+    return any(member.state == State.STREAMED for member in found) and quiet_from_us(falling) <= now_us
+
+
+def prove(value: Value, members: Sequence[Member]) -> Judgement:
+    """Compare the value of a young window with all that Stripe may have counted in it.
+
+    The value may lag behind, so it is never more than what was counted: only if it is as much as all together, all was
+    counted. Anything less decides nothing yet.
+    """
+    judgement = judge(value, members)
+    if value.credits == judgement.accepted + sum(judgement.unknown.values()):
+        return judgement
+    return replace(judgement, verdicts=dict.fromkeys(judgement.unknown, Verdict.UNDECIDED))
 
 
 def judge(value: Value, members: Sequence[Member]) -> Judgement:

@@ -7,6 +7,7 @@ import re
 import uuid
 
 _SENT = re.compile(r"([^.:]+)(?:\.([0-9]{1,9}))?(?::[0-9]{1,9})?")
+_BATCH = "tms-"
 _SCORE_NAMESPACE = uuid.UUID("6e0f4a52-7f0d-5b1c-9f6e-2d0a7d8f4c11")
 
 
@@ -53,6 +54,16 @@ def idempotency_key(identifier: str, attempt: int) -> str:
     A stored 5xx would be replayed under the same key (facts/stripe.md section 6); the identifier is what dedupes.
     """
     return f"{identifier}:{attempt}"
+
+
+def batch_key(first_key: str, count: int) -> str:
+    """The HTTP idempotency key of a call with several meter events: of no other call, and of no meter event."""
+    return f"{_BATCH}{first_key}/{count}"
+
+
+def is_of_batch(sent: str) -> bool:
+    """Whether Stripe names a call with several meter events, and so none of them."""
+    return sent.startswith(_BATCH)
 
 
 def issue_of(sent: str) -> tuple[str, int]:

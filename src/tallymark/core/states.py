@@ -10,12 +10,14 @@ from enum import StrEnum
 class State(StrEnum):
     """pending → sending → accepted | rejected | in_doubt; held waits for a person; carried ends without a send.
 
+    sending → streamed → accepted, where Stripe's stream answers before it has looked: its sums show what it counted.
     accepted → cancelling → cancelled where Stripe is asked to take one back; what never counted is cancelled at once.
     accepted → rejected where Stripe reports later that it did not count it.
     """
 
     PENDING = "pending"
     SENDING = "sending"
+    STREAMED = "streamed"
     ACCEPTED = "accepted"
     REJECTED = "rejected"
     IN_DOUBT = "in_doubt"
@@ -30,17 +32,29 @@ def payload_of(customer_id: str, credits: int, fields: Mapping[str, str]) -> dic
     return {**fields, "stripe_customer_id": customer_id, "value": str(credits)}
 
 
-UNSETTLED = (State.PENDING, State.SENDING, State.CANCELLING, State.REJECTED, State.IN_DOUBT, State.HELD)
+UNSETTLED = (
+    State.PENDING,
+    State.SENDING,
+    State.STREAMED,
+    State.CANCELLING,
+    State.REJECTED,
+    State.IN_DOUBT,
+    State.HELD,
+)
 """States in which the money of a meter event is not where it is going to be."""
+UNSHOWN = (State.IN_DOUBT, State.STREAMED)
+"""States of what Stripe may have counted, which the value of its window is to show."""
 
 
 class Answer(StrEnum):
     """What the meter's answer to one send means.
 
-    THROTTLED: not taken, come again. UNKNOWN: it may or may not have been taken.
+    STREAMED: received, and not looked at yet. THROTTLED: not taken, come again. UNKNOWN: it may or may not have been
+    taken.
     """
 
     ACCEPTED = "accepted"
+    STREAMED = "streamed"
     DUPLICATE = "duplicate"
     REJECTED = "rejected"
     THROTTLED = "throttled"
@@ -58,6 +72,7 @@ class MeterOutcome:
 
 STATE_AFTER = {
     Answer.ACCEPTED: State.ACCEPTED,
+    Answer.STREAMED: State.STREAMED,
     Answer.DUPLICATE: State.ACCEPTED,
     Answer.REJECTED: State.REJECTED,
     Answer.THROTTLED: State.PENDING,
@@ -125,3 +140,13 @@ def retry_delay_us(attempt: int, retry_after_seconds: float | None) -> int:
     """
     doubled_us = min(30_000_000, 100_000 << min(attempt, 10))
     return max(doubled_us, int((retry_after_seconds or 0) * 1_000_000))
+
+
+# Stripe's sums show what it counted after some time that it does not promise (facts/stripe.md section 4).
+FIRST_PROOF_US = 10_000_000
+PROOF_DELAY_MAX_US = 3_600_000_000
+
+
+def proof_delay_us(age_us: int) -> int:
+    """How long until the sums are asked again about what was streamed so long ago: half of that, up to an hour."""
+    return max(FIRST_PROOF_US, min(PROOF_DELAY_MAX_US, age_us // 2))

@@ -13,6 +13,7 @@ from ..ledger.guard import using_ledger
 from ..meter.permissions import may_read_invoice_items, not_needed, require_meter_events
 from ..meter.reports import new_notifications
 from ..meter.stripe_events import StripeMeter
+from ..meter.stripe_stream import StripeStream
 from ..meter.subscriptions import may_read
 from ..remote.langfuse import LangfuseClient
 from ..source.probe import choose, probe, server_version
@@ -22,6 +23,7 @@ from .clocks import clock_problem, server_time_us
 from .exposure import exposed
 from .findings import Finding
 from .stations import open_client, open_meter, source_key_of
+from .stations import meter_of, open_client, open_meter, source_key_of
 
 CLOCK_SKEW_SECONDS_MAX = 60
 CUSTOMERS_SAMPLED = 5
@@ -138,6 +140,7 @@ def _stripe(config: Config, clock: Clock) -> list[Finding]:
         "stripe",
         lambda: _meters(config, meter),
         lambda: _key(meter),
+        lambda: _api(config, meter, clock),
         lambda: iter([_reports(meter, clock)]),
         lambda: _customers(config, meter),
         lambda: _periods(config, meter),
@@ -161,6 +164,16 @@ def _key(meter: StripeMeter) -> Iterator[Finding]:
         told = "the key may make no invoice items; only `tallymark held release --invoice-item` needs that"
         yield Finding("stripe", "ok", told)
     yield _too_much(meter)
+
+
+def _api(config: Config, meter: StripeMeter, clock: Clock) -> Iterator[Finding]:
+    """By which API meter events go. A session of the stream is opened to see that it can be, and nothing is sent."""
+    sender = meter_of(config, meter, clock)
+    if isinstance(sender, StripeStream):
+        sender.check()
+        yield Finding("stripe", "ok", "meter events go by the stream; what Stripe counts of them its sums must show")
+    else:
+        yield Finding("stripe", "ok", f"meter events go by {config.meter_api}, and are answered one by one")
 
 
 def _too_much(meter: StripeMeter) -> Finding:

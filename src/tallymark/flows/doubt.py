@@ -12,7 +12,7 @@ from ..core.clock import HOUR_US, MINUTE_US, SECOND_US, Clock
 from ..core.doubt import Window, spans_of, windows_of
 from ..errors import KeyRefused, RemoteError
 from ..ledger import Ledger
-from ..ledger.doubts import Asked, Place, Settled, is_quiet, questions, settle_window
+from ..ledger.doubts import Asked, Place, Settled, questions, settle_window, tells
 from ..ledger.reports import close_reports
 from ..ledger.rows import RunRef
 from ..meter.stripe_events import StripeMeter
@@ -37,13 +37,17 @@ def settle_doubts(stations: Stations, run: RunRef, *, at_once: bool = False) -> 
     if stations.stripe is None or not places:
         return settled
     try:
-        _settle(_Asking(stations.ledger, stations.stripe, stations.clock), run, places, settled)
+        settle_places(Asking(stations.ledger, stations.stripe, stations.clock, READS_MAX), run, places, settled)
     except (RemoteError, KeyRefused) as error:
         log.warning("meter events in doubt could not be compared with Stripe: %s", error)
     return settled
 
 
-def _settle(asking: _Asking, run: RunRef, places: Sequence[Place], settled: Settled) -> None:
+def settle_places(asking: Asking, run: RunRef, places: Sequence[Place], settled: Settled) -> None:
+    """Ask about the windows in which these places lie, and settle what their values decide.
+
+    Raises KeyRefused, Unreachable or Unavailable; what was settled before stays so.
+    """
     for width_s, grouping in WIDTHS:
         for asked in asking.ask(windows_of(places, width_s), grouping):
             settle_window(asking.ledger, run, asked, settled)
@@ -51,20 +55,25 @@ def _settle(asking: _Asking, run: RunRef, places: Sequence[Place], settled: Sett
     close_reports(asking.ledger, asking.clock.now_us())
 
 
-class _Asking:
-    """Asks Stripe about windows, within a number of requests."""
+class Asking:
+    """Asks Stripe about windows, within a number of requests. Raises KeyRefused, Unreachable or Unavailable."""
 
-    def __init__(self, ledger: Ledger, stripe: StripeMeter, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, stripe: StripeMeter, clock: Clock, reads_max: int) -> None:
         self.ledger, self.clock = ledger, clock
-        self._stripe, self._requests_before = stripe, stripe.requests
+        self._stripe, self._requests_before, self._reads_max = stripe, stripe.requests, reads_max
         self._meter_ids = all_meter_ids(stripe)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no request is left."""
+        return self._stripe.requests - self._requests_before >= self._reads_max
+
     def ask(self, windows: Sequence[Window], grouping: Grouping | None) -> Iterator[Asked]:
-        """What Stripe says of each window that is quiet, as long as requests are left."""
-        quiet = [window for window in windows if is_quiet(self.ledger, window, self.clock.now_us())]
-        for span in spans_of(quiet) if grouping else [[window] for window in quiet]:
-            if self._stripe.requests - self._requests_before >= READS_MAX:
-                log.info("%d requests for summaries were made; the next run goes on with what is in doubt", READS_MAX)
+        """What Stripe says of each window that may tell something, as long as requests are left."""
+        telling = [window for window in windows if tells(self.ledger, window, self.clock.now_us())]
+        for span in spans_of(telling) if grouping else [[window] for window in telling]:
+            if self.is_over:
+                log.info("%d requests for summaries were made; the next run goes on", self._reads_max)
                 return
             asked_at_us = self.clock.now_us()
             values = values_of(self._stripe, self._meter_ids, span, grouping)

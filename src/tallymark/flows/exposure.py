@@ -21,7 +21,8 @@ def exposed(config: Config) -> Iterator[str]:
     for file in _private_files(config):
         if os.name == "posix" and file.is_file() and file.stat().st_mode & _OTHERS:
             yield f"others than its owner may use {file}; run: chmod 600 {file}"
-    for address in sorted({config.stripe_api_base, *(project.base_url for project in config.projects)}):
+    stripe = {config.stripe_api_base, config.stripe_meter_events_base}
+    for address in sorted({*stripe, *(project.base_url for project in config.projects)}):
         if address.startswith("http://") and not _is_loopback(urlsplit(address).hostname or ""):
             yield f"the keys for {address} travel unencrypted; use https, unless the network in between is yours"
 

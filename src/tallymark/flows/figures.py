@@ -14,16 +14,16 @@ from ..config import Config, require_langfuse, require_stripe
 from ..core.alerts import Rule
 from ..core.clock import MINUTE_US
 from ..core.credits import MICROS_PER_CREDIT
-from ..core.states import State
+from ..core.states import UNSETTLED, State
 from ..errors import ConfigError, LedgerError
 from ..ledger.guard import using_ledger
 from ..ledger.jobs import jobs_of
 from .service import FULL_SYNC, SYNC
 
 # Everything that is not settled; these are always told, also when there is none.
-OPEN_STATES = (State.PENDING, State.SENDING, State.CANCELLING, State.REJECTED, State.IN_DOUBT, State.HELD)
-# What is going to be sent without anybody doing anything.
-ON_THE_WAY = (State.PENDING, State.SENDING)
+OPEN_STATES = UNSETTLED
+# What is going to be counted without anybody doing anything.
+ON_THE_WAY = (State.PENDING, State.SENDING, State.STREAMED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,25 +1,45 @@
-"""The meters that the settings name: checked once a day, and which they are at Stripe."""
+"""The meters that the settings name, checked once a day; what they are at Stripe, and by which API they are sent to."""
 
 from __future__ import annotations
 
 import msgspec
 
-from ..core.clock import DAY_US
+from ..core.clock import DAY_US, SECOND_US
 from ..core.ids import digest
+from ..errors import LedgerLocked
+from ..ledger.meter_api import use_api
 from .stations import Stations
 
 METER_CHECK_HOLDS_US = DAY_US
+# Longer than a claim lasts whose owner is gone.
+PATIENCE_SECONDS = 90
 
 
 def check_meter(stations: Stations) -> None:
-    """Check the meter before the first meter event leaves, and once a day after that. Raises MeterError, KeyRefused."""
+    """Check the meter before the first meter event leaves, and once a day after that; and change to another API.
+
+    Raises MeterError, KeyRefused, or LedgerLocked while another process still sends by the API of before.
+    """
     now_us = stations.clock.now_us()
-    if stations.stripe is None or _is_checked(stations, now_us):
+    if stations.stripe is None:
+        return
+    _use_api(stations)
+    if _is_checked(stations, now_us):
         return
     found = stations.stripe.check(_names(stations), stations.config.stripe_credits_meter_id)
     content = _content(stations)
     stations.ledger.put_fact(f"meters {content}", msgspec.json.encode(found).decode())
     stations.ledger.put_fact(f"meter check {content}", str(now_us))
+
+
+def _use_api(stations: Stations) -> None:
+    until_us = stations.clock.now_us() + PATIENCE_SECONDS * SECOND_US
+    while not use_api(stations.ledger, stations.config.meter_api, stations.clock.now_us()):
+        if stations.clock.now_us() > until_us:
+            raise LedgerLocked(
+                "another process still sends meter events by the API of before; stop it, then change BILLING_METER_API."
+            )
+        stations.clock.sleep(1)
 
 
 def _is_checked(stations: Stations, now_us: int) -> bool:

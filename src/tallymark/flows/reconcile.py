@@ -161,7 +161,7 @@ def _audit_meter_events(ledger: Ledger, run: RunRef, audit: Audit, now_us: int) 
 def _note_uncertain(uncertain: Uncertain, row: Any, now_us: int, suspected: bool) -> None:
     if row["state"] == State.IN_DOUBT:
         uncertain.doubtful.append(row["credits"])
-    elif row["state"] in (State.PENDING, State.SENDING, State.CANCELLING, State.CANCELLED):
+    elif row["state"] in (State.PENDING, State.SENDING, State.STREAMED, State.CANCELLING, State.CANCELLED):
         uncertain.unsettled.append(row["credits"])
     elif row["state"] == State.ACCEPTED and now_us - row["answered_at_us"] < SUMMARY_MARGIN_US:
         uncertain.unseen.append(row["credits"])

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import chain
+from typing import Protocol, runtime_checkable
 
 from .. import machine
+from ..core.batches import batched
 from ..core.clock import SECOND_US, Clock
 from ..core.periods import Lateness
 from ..core.states import Answer, CancelClaim, Claim, MeterOutcome
@@ -32,16 +34,34 @@ PATIENCE_SECONDS = 90
 POLL_SECONDS = 0.1
 
 
-class Meter(Protocol):
-    """Takes meter events."""
+class Canceller(Protocol):
+    """Takes meter events back."""
+
+    def take_back(self, claim: CancelClaim) -> MeterOutcome:
+        """Ask once for a meter event to be taken back. Raises KeyRefused."""
+        ...
+
+
+class SingleMeter(Canceller, Protocol):
+    """Takes meter events one by one."""
 
     def send(self, claim: Claim) -> MeterOutcome:
         """Send one claimed meter event once. Raises KeyRefused."""
         ...
 
-    def take_back(self, claim: CancelClaim) -> MeterOutcome:
-        """Ask once for a meter event to be taken back. Raises KeyRefused."""
+
+@runtime_checkable
+class BatchMeter(Canceller, Protocol):
+    """Takes up to `batch_max` meter events a call."""
+
+    batch_max: int
+
+    def send_batch(self, claims: Sequence[Claim]) -> list[MeterOutcome]:
+        """Send claimed meter events in one call, and give the answer to each. Raises KeyRefused."""
         ...
+
+
+Meter = SingleMeter | BatchMeter
 
 
 @dataclass(slots=True)
@@ -80,31 +100,50 @@ def _send_open(
 ) -> None:
     moved_us = clock.now_us()
     while (next_us := ledger.next_attempt_at_us()) is not None:
-        claims = ledger.claim(clock.now_us(), CLAIMS_MAX, lateness)
+        claims = ledger.claim(clock.now_us(), _claims_max(meter), lateness)
         if claims:
             outcomes = _send_all(meter, claims, threads, clock)
             ledger.settle(list(zip(claims, outcomes, strict=True)), clock.now_us())
             sent.answers.update(outcome.answer for outcome in outcomes)
             raise_refused(outcomes)
-        if any(outcome.answer in (Answer.ACCEPTED, Answer.DUPLICATE) for outcome in (outcomes if claims else ())):
+        if any(outcome.answer in TAKEN for outcome in (outcomes if claims else ())):
             moved_us = clock.now_us()
-            progress("send", sent.answers[Answer.ACCEPTED] + sent.answers[Answer.DUPLICATE], total)
+            progress("send", sum(sent.answers[answer] for answer in TAKEN), total)
         elif clock.now_us() - moved_us > PATIENCE_SECONDS * SECOND_US:
             return
         elif not claims:
             clock.sleep(max(POLL_SECONDS, min(1.0, (next_us - clock.now_us()) / SECOND_US)))
 
 
+def _claims_max(meter: Meter) -> int:
+    return SEND_THREADS * meter.batch_max if isinstance(meter, BatchMeter) else CLAIMS_MAX
+
+
 def _send_all(meter: Meter, claims: Sequence[Claim], threads: Pool, clock: Clock) -> list[MeterOutcome]:
     """Send claims in parallel: each is of another (customer, meter), so none has two calls in flight."""
+    if isinstance(meter, BatchMeter):
+        batches = batched(claims, meter.batch_max)
+        return list(chain.from_iterable(threads.map(lambda batch: _send_batch_in_time(meter, batch, clock), batches)))
     return list(threads.map(lambda claim: _send_in_time(meter, claim, clock), claims))
 
 
-def _send_in_time(meter: Meter, claim: Claim, clock: Clock) -> MeterOutcome:
+def _send_in_time(meter: SingleMeter, claim: Claim, clock: Clock) -> MeterOutcome:
     """Send one claim, unless so much time has passed that another process may take it over before the answer comes."""
-    if clock.now_us() - claim.sent_at_us > SEND_WITHIN_SECONDS * SECOND_US:
-        return MeterOutcome(Answer.THROTTLED, "not sent: its claim was nearly over")
-    return answered(lambda: meter.send(claim))
+    return OVER if _is_nearly_over(claim, clock) else answered(lambda: meter.send(claim))
+
+
+def _send_batch_in_time(meter: BatchMeter, claims: Sequence[Claim], clock: Clock) -> list[MeterOutcome]:
+    """Send claims that were made at the same moment, unless so much time has passed."""
+    if _is_nearly_over(claims[0], clock):
+        return [OVER] * len(claims)
+    try:
+        return meter.send_batch(claims)
+    except KeyRefused as error:
+        return [MeterOutcome(Answer.THROTTLED, f"{REFUSED}{error}")] * len(claims)
+
+
+def _is_nearly_over(claim: Claim, clock: Clock) -> bool:
+    return clock.now_us() - claim.sent_at_us > SEND_WITHIN_SECONDS * SECOND_US
 
 
 def answered(ask: Callable[[], MeterOutcome]) -> MeterOutcome:
@@ -116,6 +155,8 @@ def answered(ask: Callable[[], MeterOutcome]) -> MeterOutcome:
 
 
 REFUSED = "key refused: "
+OVER = MeterOutcome(Answer.THROTTLED, "not sent: its claim was nearly over")
+TAKEN = (Answer.ACCEPTED, Answer.STREAMED, Answer.DUPLICATE)
 
 
 def raise_refused(outcomes: Sequence[MeterOutcome]) -> None:

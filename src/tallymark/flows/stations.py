@@ -17,6 +17,8 @@ from ..ledger.guard import guarded, using_ledger
 from ..ledger.opening import dry_copy
 from ..marks.langfuse import LangfuseMarks, Mark, Written
 from ..meter.stripe_events import StripeMeter
+from ..meter.stripe_stream import StripeStream
+from ..meter.stripe_v2 import StripeV2Meter
 from ..remote.langfuse import LangfuseClient
 from .mark import Marker
 from .rules import with_rules
@@ -38,7 +40,8 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class Stations:
-    """Everything that a run talks to. `stripe` is None in a dry run, where `meter` accepts everything unsent."""
+    """Everything that a run talks to. `meter` takes meter events, by the API of BILLING_METER_API, and `stripe` is the
+    account behind it: None in a dry run, where `meter` accepts everything unsent."""
 
     config: Config
     clock: Clock
@@ -73,7 +76,8 @@ def open_stations(config: Config, *, dry_run: bool, clock: Clock | None = None) 
         for project in projects:
             stack.callback(project.client.close)
         stripe = None if dry_run else open_meter(config, clock)
-        yield Stations(with_rules(config, ledger), clock, ledger, projects, stripe or DryMeter(), stripe)
+        meter = DryMeter() if stripe is None else meter_of(config, stripe, clock)
+        yield Stations(with_rules(config, ledger), clock, ledger, projects, meter, stripe)
 
 
 @contextlib.contextmanager
@@ -115,13 +119,20 @@ def open_client(config: Config, project: ProjectConfig, clock: Clock) -> Langfus
 
 
 def open_meter(config: Config, clock: Clock) -> StripeMeter:
-    """The meter that the settings name."""
+    """The account that the settings name."""
     return StripeMeter(
         config.stripe_secret_key or "",
         clock,
         api_base=config.stripe_api_base,
         requests_per_second=config.stripe_requests_per_second,
     )
+
+
+def meter_of(config: Config, account: StripeMeter, clock: Clock) -> Meter:
+    """What takes meter events for an account, by the API that the settings name."""
+    if config.meter_api == "stream":
+        return StripeStream(account, clock, base=config.stripe_meter_events_base)
+    return StripeV2Meter(account) if config.meter_api == "v2" else account
 
 
 class DryMeter:

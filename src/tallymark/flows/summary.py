@@ -10,6 +10,8 @@ from ..core.decisions import PROCESSED
 from ..core.types import HELD, SKIPPED, Reason
 
 FAILURES_MAX = 20
+STREAMED = "streamed"
+"""What the ledger calls the money of traces whose meter events were streamed, and are to be shown by Stripe's sums."""
 
 
 class Failure(msgspec.Struct):
@@ -20,8 +22,8 @@ class Failure(msgspec.Struct):
 
 
 class MeterEvents(msgspec.Struct):
-    """How the meter answered, what is rejected or in doubt at the end, what was settled or reported meanwhile, and how
-    many reports are not explained."""
+    """How the meter answered, what is rejected or in doubt at the end, what was settled or reported meanwhile, how many
+    reports are not explained, and what was streamed and is still to be shown by Stripe's sums."""
 
     accepted: int = 0
     duplicate: int = 0
@@ -30,6 +32,7 @@ class MeterEvents(msgspec.Struct):
     settled: int = 0
     reported: int = 0
     open_reports: int = 0
+    streamed: int = 0
 
     @property
     def unsettled(self) -> int:
@@ -92,7 +95,11 @@ class SyncSummary(msgspec.Struct):
     seconds: float = 0.0
 
     def count_results(self, results: Mapping[str, int], unpaid: Mapping[str, int]) -> None:
-        """Add traces by result, and take from the processed those whose money is "open", or held for a reason."""
+        """Add traces by result, and take from the processed those whose money is "open", or held for a reason.
+
+        What is "streamed" Stripe has received; its sums are to show it.
+        """
+        unpaid = {money: traces for money, traces in unpaid.items() if money != STREAMED}
         self.fetched += sum(results.values())
         count_reasons(self.skipped, results)
         count_reasons(self.held, results)

@@ -37,6 +37,7 @@ from .read import Chosen, choose_generation, choose_known, collect_span, collect
 from .reports import take_reports
 from .send import Sent, send
 from .stations import Project, Stations, open_stations
+from .streamed import settle_streamed
 from .summary import FAILURES_MAX, Failure, MarkCounts, MeterEvents, Requests, SyncSummary
 from .usage_sums import store_usage_sums
 
@@ -130,7 +131,7 @@ def _send(stations: Stations, run: RunRef, ask_at_once: bool, progress: Progress
     cancel_lower(stations, run)
     lateness = stations.config.lateness
     sent = send(stations.ledger, stations.meter, run, stations.clock, progress, lateness)
-    settled = settle_doubts(stations, run, at_once=ask_at_once)
+    settled = settle_streamed(stations, run) + settle_doubts(stations, run, at_once=ask_at_once)
     if settled.not_sent:
         sent.answers += send(stations.ledger, stations.meter, run, stations.clock, progress, lateness).answers
     sent.settled = settled.accepted + settled.not_sent
@@ -334,6 +335,7 @@ def _meter_events(sent: Sent, ledger: Ledger) -> MeterEvents:
         settled=sent.settled,
         reported=sent.reported,
         open_reports=unexplained_reports(ledger),
+        streamed=open_now.get("streamed", 0),
     )
 
 

@@ -1,7 +1,7 @@
 """Meter events whose answers are missing, settled by what Stripe says that their windows are worth.
 
-Those in doubt are, and those that were accepted and that an open report may mean without naming them
-(ledger/reports.py). What the numbers leave open stays as it is, with the evidence.
+Those in doubt are, those that were streamed, and those that were accepted and that an open report may mean without
+naming them (ledger/reports.py). What the numbers leave open stays as it is, with the evidence.
 """
 
 from __future__ import annotations
@@ -15,8 +15,21 @@ import msgspec
 
 from ..core.clock import DAY_US, SECOND_US, format_time
 from ..core.credits import MICROS_PER_CREDIT
-from ..core.doubt import ASK_AGAIN_US, COUNTED, Judgement, Member, Value, Verdict, Window, judge, quiet_from_us
-from ..core.states import CANCELLING, State
+from ..core.doubt import (
+    ASK_AGAIN_US,
+    COUNTED,
+    Judgement,
+    Member,
+    Value,
+    Verdict,
+    Window,
+    judge,
+    may_be_proved,
+    prove,
+    quiet_from_us,
+)
+from ..core.states import CANCELLING, UNSHOWN, State, proof_delay_us
+from ..core.windows import CLOCK_TOLERANCE_US, STRIPE_PROMISE_MARGIN_US, STRIPE_PROMISE_US
 from ..failpoints import Step
 from .corrections import Decided, enter_anew_txn, put_decision_txn
 from .database import Database, Row
@@ -50,6 +63,11 @@ class Settled:
     taken_back: int = 0
     left: list[Place] = field(default_factory=list)
 
+    def __add__(self, other: Settled) -> Settled:
+        return Settled(
+            self.accepted + other.accepted, self.not_sent + other.not_sent, self.taken_back + other.taken_back
+        )
+
 
 def questions(ledger: Ledger, now_us: int, *, at_once: bool = False) -> list[Place]:
     """Where meter events lie that are in doubt or under suspicion, and whose window may be asked about now.
@@ -66,10 +84,31 @@ def _may_be_asked(row: Row, due_us: int) -> bool:
     return bool(row["state"] == State.ACCEPTED and row["next_attempt_at_us"] <= due_us)
 
 
-def is_quiet(ledger: Ledger, window: Window, now_us: int) -> bool:
-    """Whether all that happened in a window is old enough to show in what Stripe says of it."""
+def streamed(ledger: Ledger, now_us: int, limit: int) -> list[Place]:
+    """The hours in which meter events lie that were streamed and may be asked about now: of each its first second."""
+    rows = ledger.query("streamed", now_us=now_us, limit=limit)
+    return [(row["customer_id"], row["meter"], row["hour_s"]) for row in rows]
+
+
+def next_proof_at_us(ledger: Ledger) -> int | None:
+    """When something that was streamed may be asked about next; None if nothing is."""
+    found: int | None = next(ledger.query("next_proof"))["next_proof_at_us"]
+    return found
+
+
+def doubt_streamed(ledger: Ledger, now_us: int) -> None:
+    """Put in doubt what was streamed so long ago that its sums should have shown it."""
+    with ledger.transaction(Step.SETTLE_DOUBTS) as db:
+        promise_ended_us = now_us - STRIPE_PROMISE_US + STRIPE_PROMISE_MARGIN_US
+        db.write("doubt_streamed", promise_ended_us=promise_ended_us, ahead_us=now_us + CLOCK_TOLERANCE_US)
+
+
+def tells(ledger: Ledger, window: Window, now_us: int) -> bool:
+    """Whether what Stripe says of a window may settle something: all in it is old enough to show there, or what is
+    younger can at most be proved."""
     reports = open_reports(ledger, now_us)
-    return quiet_from_us([_member(row, reports) for row in ledger.query("in_window", **_place(window))]) <= now_us
+    members = [_member(row, reports) for row in ledger.query("in_window", **_place(window))]
+    return quiet_from_us(members) <= now_us or may_be_proved(members, now_us)
 
 
 def settle_window(ledger: Ledger, run: RunRef, asked: Asked, settled: Settled) -> None:
@@ -78,9 +117,13 @@ def settle_window(ledger: Ledger, run: RunRef, asked: Asked, settled: Settled) -
         reports = open_reports(db, asked.at_us)
         rows = {row["meter_event_id"]: row for row in db.rows("in_window", **_place(asked.window))}
         members = {name: _member(row, reports) for name, row in rows.items()}
-        if quiet_from_us(members.values()) > asked.at_us:
+        if quiet_from_us(members.values()) <= asked.at_us:
+            judgement = judge(asked.value, list(members.values()))
+        elif may_be_proved(members.values(), asked.at_us):
+            # To ask by the minute is for what the hour leaves open in the end.
+            asked, judgement = replace(asked, last=True), prove(asked.value, list(members.values()))
+        else:
             return
-        judgement = judge(asked.value, list(members.values()))
         evidence = _evidence(asked, judgement)
         for name, verdict in judgement.verdicts.items():
             if members[name].is_asked:
@@ -93,9 +136,10 @@ def settle_window(ledger: Ledger, run: RunRef, asked: Asked, settled: Settled) -
 def _apply_txn(
     db: Database, run: RunRef, asked: Asked, row: Row, verdict: Verdict, decided: Decided, settled: Settled
 ) -> None:
-    in_doubt = row["state"] == State.IN_DOUBT
+    in_doubt = row["state"] in UNSHOWN
     if verdict is Verdict.COUNTED and in_doubt:
-        _settle_doubt_txn(db, asked.at_us, State.ACCEPTED, COUNTED, decided)
+        expected = row["state"] == State.STREAMED
+        _settle_doubt_txn(db, asked.at_us, State.ACCEPTED, COUNTED, decided, expected=expected)
         db.write("owe_marks", meter_event_id=decided.subject)
         settled.accepted += 1
     elif verdict is Verdict.COUNTED:
@@ -126,8 +170,12 @@ def _take_back_txn(db: Database, report: OpenReport, decided: Decided, now_us: i
     return take_unnamed_txn(db, report, decided, now_us)
 
 
-def _settle_doubt_txn(db: Database, now_us: int, state: State, reason: str, decided: Decided) -> None:
-    put_decision_txn(db, now_us, decided)
+def _settle_doubt_txn(
+    db: Database, now_us: int, state: State, reason: str, decided: Decided, *, expected: bool = False
+) -> None:
+    """`expected`: what was streamed and is found counted is no decision; its answer says what it rests on."""
+    if not expected:
+        put_decision_txn(db, now_us, decided)
     values = {"state": state, "reason": reason, "answer": decided.why, "now_us": now_us}
     db.write("settle_doubt", meter_event_id=decided.subject, **values)
 
@@ -136,7 +184,8 @@ def _leave_open_txn(db: Database, now_us: int, row: Row, decided: Decided) -> No
     """The same evidence is kept once, however often it is found."""
     if row["state"] == State.IN_DOUBT and row["answer"] != decided.why:
         put_decision_txn(db, now_us, replace(decided, verb="ask"))
-    again_at_us = now_us + ASK_AGAIN_US
+    is_streamed = row["state"] == State.STREAMED
+    again_at_us = now_us + (proof_delay_us(now_us - row["last_sent_us"]) if is_streamed else ASK_AGAIN_US)
     db.write("leave_open", meter_event_id=decided.subject, again_at_us=again_at_us, answer=decided.why)
 
 

@@ -39,6 +39,7 @@ MIGRATIONS = (
     "0005_search",
     "0006_alerts",
     "0007_stale_by_batch",
+    "0009_streamed",
 )
 SERVER_VERSION_MIN = 130_000
 BUSY_TIMEOUT_SECONDS = 30

@@ -15,9 +15,9 @@ import msgspec
 
 from ..core.credits import MICROS_PER_CREDIT
 from ..core.doubt import COUNTED
-from ..core.ids import issue_of
+from ..core.ids import is_of_batch, issue_of
 from ..core.reports import REPORT_SLACK_US, REPORTS_KEPT_US, ErrorReport, Notification, reason_of, state_for
-from ..core.states import State
+from ..core.states import UNSHOWN, State
 from ..failpoints import Step
 from .corrections import Decided, put_decision_txn
 from .database import Database, Row
@@ -27,7 +27,7 @@ from .rows import PutNotification, RunRef
 RECEIVED, APPLIED, OPEN = "received", "applied", "open"
 OPEN_MAX = 50
 SUSPECTS_MAX = 1000
-MAY_COUNT = (State.ACCEPTED, State.PENDING, State.SENDING, State.IN_DOUBT)
+MAY_COUNT = (State.ACCEPTED, State.PENDING, State.SENDING, *UNSHOWN)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -137,10 +137,12 @@ def apply_report(ledger: Ledger, report: ErrorReport, now_us: int) -> int:
 
 
 def _named_txn(db: Database, report: ErrorReport) -> list[_Named]:
-    """The samples of a report, each meter event once for each code."""
+    """The samples of a report, each meter event once for each code; one of a whole batch of them names none."""
     named = {}
     for error in report.errors:
         for sample in error.samples:
+            if is_of_batch(sample.identifier):
+                continue
             meter_event_id, issue = issue_of(sample.identifier)
             event = db.row("meter_event", meter_event_id=meter_event_id)
             again = db.row("sent_since_settled", meter_event_id=meter_event_id)["times"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..core.clock import SECOND_US
 from ..core.ids import idempotency_key, sent_identifier
 from ..core.periods import Lateness
-from ..core.states import STATE_AFTER, Answer, Claim, MeterOutcome, State, retry_delay_us
+from ..core.states import FIRST_PROOF_US, STATE_AFTER, Answer, Claim, MeterOutcome, State, retry_delay_us
 from ..core.windows import (
     CLOCK_TOLERANCE_US,
     STRIPE_AGE_MARGIN_US,
@@ -24,7 +24,7 @@ LAST_CALL_SECONDS = 3
 def claim_txn(db: Database, now_us: int, limit: int, lateness: Lateness) -> list[Claim]:
     """Take up to `limit` meter events for sending, one of each (customer, meter)."""
     # First free, then doubt: a claim abandoned for a day was perhaps sent, and Stripe has forgotten it.
-    _free_abandoned_txn(db, now_us)
+    free_abandoned_txn(db, now_us)
     ahead_us = now_us + CLOCK_TOLERANCE_US
     db.write("doubt", promise_ended_us=now_us - STRIPE_PROMISE_US + STRIPE_PROMISE_MARGIN_US, ahead_us=ahead_us)
     _stop_late_txn(db, now_us, lateness)
@@ -63,7 +63,8 @@ def _claim_one_txn(db: Database, row: Row, now_us: int) -> Claim:
     )
 
 
-def _free_abandoned_txn(db: Database, now_us: int) -> None:
+def free_abandoned_txn(db: Database, now_us: int) -> None:
+    """Offer again, as unanswered, what was claimed by somebody who is gone."""
     for row in db.rows("claims_held"):
         if is_left_txn(db, row, now_us):
             sent = db.row("attempt_sent_at", meter_event_id=row["meter_event_id"], attempt=row["attempt"])
@@ -94,7 +95,7 @@ def has_ended(until_us: int, now_us: int) -> bool:
 def settle_txn(db: Database, claim: Claim, outcome: MeterOutcome, now_us: int) -> None:
     """Store the meter's answer to one claim, fenced by its attempt, and owe marks for what was accepted."""
     unanswered = claim.unanswered_since_us
-    if outcome.answer is Answer.UNKNOWN and unanswered is None:
+    if outcome.answer in (Answer.UNKNOWN, Answer.STREAMED) and unanswered is None:
         unanswered = claim.sent_at_us
     state = STATE_AFTER[outcome.answer]
     db.write(
@@ -112,8 +113,15 @@ def settle_txn(db: Database, claim: Claim, outcome: MeterOutcome, now_us: int) -
         state=state,
         answer=outcome.detail,
         now_us=now_us,
-        next_attempt_at_us=now_us + retry_delay_us(claim.attempt, outcome.retry_after_seconds),
+        next_attempt_at_us=now_us + _next_look_us(claim, outcome),
         unanswered_since_us=None if state is State.ACCEPTED else unanswered,
     )
     if fenced and state is State.ACCEPTED:
         db.write("owe_marks", meter_event_id=claim.meter_event_id)
+
+
+def _next_look_us(claim: Claim, outcome: MeterOutcome) -> int:
+    """How long until it may be offered again, or Stripe's sums may be asked about it."""
+    if outcome.answer is Answer.STREAMED:
+        return FIRST_PROOF_US
+    return retry_delay_us(claim.attempt, outcome.retry_after_seconds)

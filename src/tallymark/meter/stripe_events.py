@@ -1,6 +1,7 @@
-"""Stripe Billing meter events, v1, through the official SDK: one request, one answer in our words.
+"""A Stripe account through the official SDK: its meters, and meter events by v1, one request, one answer in our words.
 
-Facts: facts/stripe.md sections 1, 6 and 9.
+The other APIs for meter events (stripe_v2.py, stripe_stream.py) go through the same account. Facts: facts/stripe.md
+sections 1, 6 and 9.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ GRANT_METER_EVENTS = "grant Meter events: write (Stripe: Developers, API keys)"
 _GRANT_METERS = "grant Meters: read (Stripe: Developers, API keys)"
 _GRANT_CUSTOMERS = "grant Customers: read (Stripe: Developers, API keys), so that doctor can look whether they exist"
 # The last three: an answer of another shape lacks what every object of Stripe's has.
-_SDK_ERRORS = (stripe.StripeError, OSError, ValueError, AttributeError, TypeError, LookupError)
+SDK_ERRORS = (stripe.StripeError, OSError, ValueError, AttributeError, TypeError, LookupError)
 T = TypeVar("T")
 
 
@@ -60,7 +61,7 @@ class _Pace:
 
 
 class StripeMeter:
-    """Sends meter events to one Stripe account. Safe to use from several threads."""
+    """One Stripe account, and meter events sent to it by v1. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class StripeMeter:
 
     def send(self, claim: Claim) -> MeterOutcome:
         """Send one claimed meter event once. Raises KeyRefused: then it was certainly not counted."""
-        return self._write(
+        return self.write(
             Step.STRIPE_SEND,
             claim.identifier,
             lambda: self.client.v1.billing.meter_events.create(
@@ -103,7 +104,7 @@ class StripeMeter:
 
     def take_back(self, claim: CancelClaim) -> MeterOutcome:
         """Ask Stripe once to take a meter event back (facts/stripe.md section 3). Raises KeyRefused: it was not."""
-        return self._write(
+        return self.write(
             Step.STRIPE_CANCEL,
             claim.identifier,
             lambda: self.client.v1.billing.meter_event_adjustments.create(
@@ -112,13 +113,23 @@ class StripeMeter:
             ),
         )
 
-    def _write(self, step: Step, identifier: str, ask: Callable[[], object]) -> MeterOutcome:
+    def write(
+        self,
+        step: Step,
+        identifier: str,
+        ask: Callable[[], object],
+        understood: Callable[[Exception, str], MeterOutcome] | None = None,
+    ) -> MeterOutcome:
+        """Ask once for what concerns one meter event; `understood` reads the API's errors, else they are those of v1.
+
+        Raises KeyRefused: then nothing was done.
+        """
         try:
-            answer = self._once(step, ask)
+            answer = self.once(step, ask)
         except (stripe.AuthenticationError, stripe.PermissionError) as error:
-            raise _key_refused(error, GRANT_METER_EVENTS) from error
-        except _SDK_ERRORS as error:
-            return outcome_of(error, identifier)
+            raise key_refused(error, GRANT_METER_EVENTS) from error
+        except SDK_ERRORS as error:
+            return (understood or outcome_of)(error, identifier)
         if not _is_about(answer, identifier):
             # What a proxy or a portal answers in Stripe's place; asked again, Stripe counts an identifier once.
             return MeterOutcome(Answer.UNKNOWN, "the answer is not about this meter event")
@@ -130,12 +141,12 @@ class StripeMeter:
         Raises KeyRefused, Unreachable or Unavailable, and Refused if Stripe will not make it.
         """
         try:
-            return self._once(step, ask)
+            return self.once(step, ask)
         except (stripe.AuthenticationError, stripe.PermissionError) as error:
-            raise _key_refused(error, needs) from error
+            raise key_refused(error, needs) from error
         except stripe.InvalidRequestError as error:
             raise Refused(f"Stripe refused it ({_said(error)}).") from error
-        except _SDK_ERRORS as error:
+        except SDK_ERRORS as error:
             raise _unavailable(error) from error
 
     def check(self, event_names: Sequence[str], meter_id: str | None = None) -> dict[str, str]:
@@ -162,10 +173,10 @@ class StripeMeter:
         """
         for attempt in range(1, READ_ATTEMPTS_MAX + 1):
             try:
-                return self._once(Step.STRIPE_READ, ask)
+                return self.once(Step.STRIPE_READ, ask)
             except (stripe.AuthenticationError, stripe.PermissionError) as error:
-                raise _key_refused(error, needs) from error
-            except _SDK_ERRORS as error:
+                raise key_refused(error, needs) from error
+            except SDK_ERRORS as error:
                 if attempt == READ_ATTEMPTS_MAX or isinstance(error, stripe.InvalidRequestError):
                     raise _unavailable(error) from error
                 self._clock.sleep(0.2 * 2**attempt)
@@ -192,8 +203,8 @@ class StripeMeter:
         """Whether the key is of the "live" or "test" mode."""
         return self._key_kind
 
-    def _once(self, step: Step, ask: Callable[[], T]) -> T:
-        """Make a request in its turn, and count it."""
+    def once(self, step: Step, ask: Callable[[], T]) -> T:
+        """Make a request in its turn, and count it. Raises what the SDK raises."""
         self._pace.wait()
         with self._lock:
             self.requests += 1
@@ -205,11 +216,11 @@ class StripeMeter:
             reach(step, Side.AFTER)
 
 
-def outcome_of(error: Exception, identifier: str) -> MeterOutcome:
+def outcome_of(error: Exception, identifier: str, *secrets: str) -> MeterOutcome:
     """What an error of the SDK says about the meter event that was sent: by class and status, and by message only
     for the duplicate, which has no code on v1 (facts/stripe.md section 1)."""
     status = getattr(error, "http_status", None)
-    detail, message = _said(error), str(getattr(error, "_message", ""))
+    detail, message = _said(error, *secrets), str(getattr(error, "_message", ""))
     if status == 429:
         return MeterOutcome(Answer.THROTTLED, detail, _retry_after_seconds(error))
     if isinstance(error, stripe.InvalidRequestError) and status is not None and 400 <= status < 500 and status != 409:
@@ -228,12 +239,12 @@ def _is_about(answer: Any, identifier: str) -> bool:
     return bool(getattr(answer, "identifier", None) == identifier)
 
 
-def _said(error: Exception) -> str:
+def _said(error: Exception, *secrets: str) -> str:
     """What an error says, short, without request ids; where no answer came, what is known is the kind of error only."""
     status = error.http_status if isinstance(error, stripe.StripeError) else None
     if status is None:
         return f"no answer: {type(error.__cause__ or error).__name__}"
-    return told(f"{status}: {getattr(error, '_message', None) or type(error).__name__}")
+    return told(f"{status}: {getattr(error, '_message', None) or type(error).__name__}", *secrets)
 
 
 def _retry_after_seconds(error: Exception) -> float | None:
@@ -241,7 +252,8 @@ def _retry_after_seconds(error: Exception) -> float | None:
     return wait_seconds(headers.get("retry-after"), least=0.0, most=60.0)
 
 
-def _key_refused(error: stripe.StripeError, needs: str = "") -> KeyRefused:
+def key_refused(error: stripe.StripeError, needs: str = "") -> KeyRefused:
+    """What to do about a key that Stripe refused; `needs` is what one that may not is told to grant."""
     if needs and isinstance(error, stripe.PermissionError):
         return NotPermitted(f"the Stripe key (BILLING_STRIPE_SECRET_KEY) lacks a permission: {needs}.")
     return KeyRefused(

@@ -324,6 +324,7 @@ def environment_of(ready: Ready) -> dict[str, str]:
         "LANGFUSE_PUBLIC_KEY": ready.public_key,
         "LANGFUSE_SECRET_KEY": ready.secret_key,
         "STRIPE_API_BASE": ready.stripe_url,
+        "STRIPE_METER_EVENTS_BASE": ready.stripe_url,
         "BILLING_STRIPE_SECRET_KEY": ready.stripe_secret_key,
         "BILLING_STRIPE_REQUESTS_PER_SECOND": _STRIPE_REQUESTS_PER_SECOND,
     }

@@ -6,7 +6,7 @@ select why, cast(sum(traces) as bigint) as traces, cast(sum(entries_micros) as b
                (select count(*) from (select distinct e.project_id, e.trace_id from entry as e
                                        where e.meter_event_id = m.meter_event_id) as covered) as traces
           from meter_event as m
-         where m.state in ('pending', 'sending', 'cancelling', 'rejected', 'in_doubt', 'held')
+         where m.state in ('pending', 'sending', 'streamed', 'cancelling', 'rejected', 'in_doubt', 'held')
            and m.timestamp_s * 1000000 >= :from_us and m.timestamp_s * 1000000 < :to_us
            and (:customer_id = '' or m.customer_id = :customer_id)) as unsettled
  group by why

@@ -2,4 +2,4 @@
 update meter_event
    set state = :state, reason = :reason, answer = :answer, reported_at_us = :now_us, unanswered_since_us = null,
        next_attempt_at_us = 0
- where meter_event_id = :meter_event_id and state in ('accepted', 'in_doubt', 'pending', 'rejected') and reported_at_us is null
+ where meter_event_id = :meter_event_id and state in ('accepted', 'streamed', 'in_doubt', 'pending', 'rejected') and reported_at_us is null

@@ -6,10 +6,10 @@ select age, waits, cast(sum(amount_micros) as bigint) as amount_micros
           from (select timestamp_us, 0 as waits, amount_micros from entry where meter_event_id is null
                  union all
                 select timestamp_s * 1000000 as timestamp_us,
-                       case when state in ('pending', 'sending') then 0 else 1 end as waits,
+                       case when state in ('pending', 'sending', 'streamed') then 0 else 1 end as waits,
                        credits * 1000000 as amount_micros
                   from meter_event
-                 where state in ('pending', 'sending', 'rejected', 'in_doubt', 'held')
+                 where state in ('pending', 'sending', 'streamed', 'rejected', 'in_doubt', 'held')
                  union all
                 select timestamp_us, 1 as waits, worth_micros as amount_micros from trace where outcome = 'held') as open
        ) as aged

@@ -15,6 +15,7 @@ from ..wire import Response
 JSON_HEADERS = {"content-type": "application/json"}
 # Ours: Stripe has published codes of v2 for single endpoints only (facts/stripe.md section 5).
 _CODES_V2 = {400: "invalid_fields", 401: "unauthorized", 404: "not_found"}
+_SESSION_EXPIRED = "temporary_session_expired"
 
 
 class Refusal(Exception):
@@ -29,24 +30,40 @@ class Refusal(Exception):
         code: str | None = None,
         param: str | None = None,
         headers: Mapping[str, str] | None = None,
+        code_v2: str | None = None,
+        reported: str | None = None,
     ) -> None:
-        """Keep what the answer will hold; `kind` is the `type` of the error object (facts/stripe.md section 13)."""
+        """Keep what the answer will hold; `kind` is the `type` of the error object (facts/stripe.md section 13).
+
+        `code_v2` is the code by which the v2 API says the same (section 5); `reported` that of the report in which the
+        stream says it, which answers nothing (section 2).
+        """
         super().__init__(message)
         self.status = status
         self.headers = headers or {}
+        self.code_v2, self.reported = code_v2, reported
         fields = {"type": kind, "message": message, "code": code, "param": param}
         self.error = {name: value for name, value in fields.items() if value is not None}
 
     def response(self, *, v2: bool = False) -> Response:
-        """The HTTP answer; in the v2 API the error object has a code and a message and no more."""
-        code = _CODES_V2.get(self.status) or self.error.get("code", "api_error")
+        """The HTTP answer; in the v2 API the error object has a code and a message, and rarely more."""
+        code = self.code_v2 or _CODES_V2.get(self.status) or self.error.get("code", "api_error")
         error = {"code": code, "message": str(self)} if v2 else self.error
+        if v2 and self.error["type"] == _SESSION_EXPIRED:
+            error |= {"type": _SESSION_EXPIRED, "doc_url": "https://docs.stripe.com/error-codes"}
         return Response(self.status, msgspec.json.encode({"error": error}), {**JSON_HEADERS, **self.headers})
 
 
-def invalid(message: str, param: str | None = None, code: str | None = None) -> Refusal:
+def invalid(
+    message: str,
+    param: str | None = None,
+    code: str | None = None,
+    *,
+    code_v2: str | None = None,
+    reported: str | None = None,
+) -> Refusal:
     """400: the request is wrong and will stay so."""
-    return Refusal(400, message, param=param, code=code)
+    return Refusal(400, message, param=param, code=code, code_v2=code_v2, reported=reported)
 
 
 def missing_param(name: str) -> Refusal:
@@ -72,9 +89,9 @@ def in_other_mode(thing: str, identity: str, param: str, key_livemode: bool, sta
 
 
 def duplicate_identifier(identifier: str) -> Refusal:
-    """400, observed: no code, and the header that tells SDKs not to try again (facts/stripe.md section 1)."""
+    """400, observed: no code on v1, and the header that tells SDKs not to try again (facts/stripe.md section 1)."""
     message = f"An event already exists with identifier {identifier}."
-    return Refusal(400, message, headers={"stripe-should-retry": "false"})
+    return Refusal(400, message, headers={"stripe-should-retry": "false"}, code_v2="duplicate_meter_event")
 
 
 def too_old(bound_seconds: int) -> Refusal:
@@ -83,6 +100,7 @@ def too_old(bound_seconds: int) -> Refusal:
         "The event timestamp cannot be more than 35 days in past. "
         f"Expected a timestamp greater than or equal to {bound_seconds}.",
         "timestamp",
+        reported="timestamp_too_far_in_past",
     )
 
 
@@ -92,12 +110,15 @@ def too_new(bound_seconds: int) -> Refusal:
         "The event timestamp cannot be more than 5 minutes in the future. "
         f"Expected a timestamp less than or equal to {bound_seconds}.",
         "timestamp",
+        reported="timestamp_in_future",
     )
 
 
-def no_active_meter(event_name: str) -> Refusal:
-    """400, observed: no meter, or an inactive one (facts/stripe.md section 1)."""
-    return invalid(f'No active meter found for event name "{event_name}".', "event_name")
+def no_active_meter(event_name: str, *, archived: bool) -> Refusal:
+    """400, observed: no meter, or an inactive one, which only v2 tells apart (facts/stripe.md sections 1 and 5)."""
+    code = "archived_meter" if archived else "no_meter"
+    message = f'No active meter found for event name "{event_name}".'
+    return invalid(message, "event_name", code_v2=code, reported=code)
 
 
 def no_key() -> Refusal:
@@ -140,7 +161,19 @@ def locked() -> Refusal:
         "This object cannot be accessed right now because another API request is currently accessing it.",
         code="lock_timeout",
         headers={"stripe-rate-limited-reason": "resource-specific"},
+        code_v2="too_many_concurrent_requests",
     )
+
+
+def session_expired() -> Refusal:
+    """401: the token of a meter event session is older than 15 minutes (facts/stripe.md section 5)."""
+    message = "The meter event session has expired."
+    return Refusal(401, message, kind=_SESSION_EXPIRED, code_v2="billing_meter_event_session_expired")
+
+
+def wrong_token() -> Refusal:
+    """401: what was sent to the stream is the token of no meter event session."""
+    return Refusal(401, "Invalid authentication token.")
 
 
 def server_error(status: int = 500) -> Refusal:

@@ -1,4 +1,4 @@
-"""Stripe's v1 Idempotency-Key: the first answer is stored and given again (facts/stripe.md section 6)."""
+"""Stripe's Idempotency-Key: the first answer is stored and given again (facts/stripe.md sections 5 and 6)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Stored:
 
 
 class IdempotencyKeys:
-    """The memory of keys for 24 hours. A refusal of the request itself (4xx) is not stored; a 500 is."""
+    """The memory of keys for 24 hours. A refusal of the request itself (4xx) is not stored; a 500 is, but not by v2."""
 
     def __init__(self) -> None:
         self._stored: dict[str, _Stored] = {}
@@ -68,7 +68,7 @@ class IdempotencyKeys:
     def _close(self, key: str, response: Response | None) -> None:
         with self._lock:
             opened = self._stored.pop(key, None)
-            if opened is not None and response is not None and not 400 <= response.status < 500:
+            if opened is not None and response is not None and _is_stored(opened.path, response.status):
                 self._stored[key] = replace(opened, response=response)
 
     def _prune(self, now_us: int) -> None:
@@ -78,6 +78,11 @@ class IdempotencyKeys:
             if now_us - oldest.stored_at_us < _KEPT_US:
                 return
             del self._stored[key]
+
+
+def _is_stored(path: str, status: int) -> bool:
+    """v2 does failed work again; v1 repeats a 500 as it was."""
+    return status < 400 or (status >= 500 and not path.startswith("/v2/"))
 
 
 def _replay(key: str, known: _Stored, request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""Meter events: what Stripe checks, remembers and counts (facts/stripe.md sections 1, 3 and 6)."""
+"""Meter events: what Stripe checks, remembers and counts (facts/stripe.md sections 1, 3, 5 and 6)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from tallymark.core.clock import HOUR_US, MINUTE_US, SECOND_US, Clock
+import msgspec
+
+from tallymark.core.clock import HOUR_US, MINUTE_US, SECOND_US, Clock, parse_time
 from tallymark.core.windows import STRIPE_AGE_MAX_US
 
 from .customers import Customers
 from .errors import (
+    Refusal,
     duplicate_identifier,
     invalid,
     missing_param,
@@ -31,7 +34,16 @@ from .forms import (
 )
 from .limits import InFlight
 from .meters import Meters
-from .shapes import Amount, Json, Meter, MeterEvent, adjustment_json, meter_event_json
+from .shapes import (
+    Amount,
+    Json,
+    Meter,
+    MeterEvent,
+    Rejection,
+    adjustment_json,
+    meter_event_json,
+    meter_event_v2_json,
+)
 from .validation import Validation
 
 _KEYS = frozenset({"event_name", "expand", "identifier", "payload", "timestamp"})
@@ -41,7 +53,27 @@ _ADJUSTMENT_US = 24 * HOUR_US
 # Exponents are undocumented, so they are refused; ".5" and "+5" likewise (facts/stripe.md section 1).
 _VALUE = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
 _DIGITS_MAX = 15
+_INVALID_VALUE = "meter_event_invalid_value"
 _PAYLOAD_VALUE_LENGTH_MAX = 100
+
+
+class MeterEventV2(msgspec.Struct, forbid_unknown_fields=True):
+    """A meter event as JSON: of v2, and of the stream. A number in its payload must be text."""
+
+    event_name: str
+    payload: dict[str, str]
+    identifier: str | None = None
+    timestamp: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a request asks to be counted, of whatever API. `timestamp_seconds` None: now."""
+
+    event_name: str
+    payload: Mapping[str, str]
+    identifier: str
+    timestamp_seconds: int | None
 
 
 @dataclass(slots=True)
@@ -110,34 +142,70 @@ class MeterEvents:
 
     def create(self, form: Form, _identity: str) -> Json:
         """POST /v1/billing/meter_events. Raises Refusal: 400, 429 when the customer and meter are busy, 500."""
-        meter_event = self._read(form)
+        meter_event = self._checked(_asked_by_form(form))
+        self._process_and_take(meter_event)
+        return meter_event_json(meter_event, self._livemode)
+
+    def create_v2(self, body: Json, _identity: str) -> Json:
+        """POST /v2/billing/meter_events: the same in JSON, with a code for each refusal (facts/stripe.md section 5)."""
+        meter_event = self._checked(_asked_by_json(_read_v2(body)))
+        self._process_and_take(meter_event)
+        return meter_event_v2_json(meter_event, self._livemode)
+
+    def stream(self, meter_events: Iterable[MeterEventV2]) -> None:
+        """Take in what came through the stream: nothing is refused, all that is wrong is reported later.
+
+        A second one of an identifier is dropped without a word, as no code of a report is for that (section 2).
+        """
+        for wanted in meter_events:
+            meter_event = self._checked_later(wanted)
+            with self._lock:
+                if not (meter_event.identifier and self._is_duplicate(meter_event)):
+                    self._keep(meter_event)
+
+    def _process_and_take(self, meter_event: MeterEvent) -> None:
+        self._customers.check(meter_event.customer, self._meters.find(meter_event.meter_id).customer_key)
         with self.in_flight.call((meter_event.customer, meter_event.meter_id)):
             self._process()
             self._take(meter_event)
-        return meter_event_json(meter_event, self._livemode)
 
-    def _read(self, form: Form) -> MeterEvent:
-        """Check a request and make a meter event of it. Raises Refusal (400)."""
-        refuse_unknown(form, _KEYS)
-        event_name = required_text(form, "event_name", 100)
-        payload = _payload(form)
-        identifier = optional_text(form, "identifier", 100)
+    def _checked(self, asked: _Asked) -> MeterEvent:
+        """Check what is asked and make a meter event of it. Raises Refusal (400)."""
         now_us = self._clock.now_us()
-        timestamp_seconds = _timestamp_seconds(form, now_us)
-        meter = self._meters.active(event_name)
-        customer, value = _from_payload(payload, meter.customer_key), _amount(payload, meter)
-        self._customers.check(customer, meter.customer_key)
+        timestamp_seconds = _timestamp_seconds(asked, now_us)
+        meter = self._meters.active(asked.event_name)
+        customer, value = _customer(asked.payload, meter), _amount(asked.payload, meter)
         return MeterEvent(
-            identifier=identifier or "",
+            identifier=asked.identifier,
             meter_id=meter.id,
-            event_name=event_name,
+            event_name=asked.event_name,
             customer=customer,
             value=value,
             timestamp_seconds=timestamp_seconds,
-            payload=payload,
+            payload=asked.payload,
             received_at_us=now_us,
             validated_at_us=now_us + self._validation.delay_us,
         )
+
+    def _checked_later(self, wanted: MeterEventV2) -> MeterEvent:
+        """A meter event of the stream; one that v2 would refuse is rejected when its validation is over."""
+        try:
+            return self._checked(_asked_by_json(wanted))
+        except Refusal as refusal:
+            now_us = self._clock.now_us()
+            return MeterEvent(
+                identifier=wanted.identifier or "",
+                meter_id=self._meters.newest_id(wanted.event_name),
+                event_name=wanted.event_name,
+                customer="",
+                value=0,
+                timestamp_seconds=now_us // SECOND_US,
+                payload=wanted.payload,
+                received_at_us=now_us,
+                validated_at_us=now_us + self._validation.delay_us,
+                rejection=Rejection(refusal.reported or _INVALID_VALUE, str(refusal)),
+                settled=True,
+            )
 
     def _take(self, meter_event: MeterEvent) -> None:
         with self._lock:
@@ -149,12 +217,15 @@ class MeterEvents:
             raise server_error()
 
     def _refuse_duplicate(self, meter_event: MeterEvent) -> None:
+        if self._is_duplicate(meter_event):
+            raise duplicate_identifier(meter_event.identifier)
+
+    def _is_duplicate(self, meter_event: MeterEvent) -> bool:
         # Uniqueness is promised for "at least 24 hours"; afterwards the worst is assumed: it counts again.
         earlier = self._of_identifier.get(meter_event.identifier)
         if earlier is None or meter_event.received_at_us - earlier.received_at_us >= self._identifier_us:
-            return
-        if not (self._identifier_free_after_failure and self._failed(earlier)):
-            raise duplicate_identifier(meter_event.identifier)
+            return False
+        return not (self._identifier_free_after_failure and self._failed(earlier))
 
     def _failed(self, meter_event: MeterEvent) -> bool:
         now_us = self._clock.now_us()
@@ -170,8 +241,9 @@ class MeterEvents:
         self._received.append(meter_event)
         meter_event.identifier = meter_event.identifier or f"sandbox-{len(self._received):08d}"
         self._of_identifier[meter_event.identifier] = meter_event
-        self._of_customer.setdefault((meter_event.customer, meter_event.meter_id), []).append(meter_event)
-        self._validation.begin(meter_event)
+        if meter_event.customer:
+            self._of_customer.setdefault((meter_event.customer, meter_event.meter_id), []).append(meter_event)
+            self._validation.begin(meter_event)
 
     def adjust(self, form: Form, _identity: str) -> Json:
         """POST /v1/billing/meter_event_adjustments: cancel one within 24 hours of receipt. Raises Refusal (400)."""
@@ -197,11 +269,38 @@ class MeterEvents:
         return meter_event
 
 
-def _payload(form: Form) -> Mapping[str, str]:
+def _asked_by_form(form: Form) -> _Asked:
+    """What a request of v1 asks. Raises Refusal (400)."""
+    refuse_unknown(form, _KEYS)
+    event_name = required_text(form, "event_name", 100)
     if "payload" not in form:
         raise missing_param("payload")
+    payload = _payload(optional_hash(form, "payload"))
+    identifier = optional_text(form, "identifier", 100)
+    return _Asked(event_name, payload, identifier or "", optional_integer(form, "timestamp"))
+
+
+def _read_v2(body: Json) -> MeterEventV2:
+    try:
+        return msgspec.convert(body, MeterEventV2)
+    except msgspec.ValidationError as error:
+        raise invalid(str(error)) from error
+
+
+def _asked_by_json(wanted: MeterEventV2) -> _Asked:
+    """What a meter event of v2 or of the stream asks. Raises Refusal (400)."""
+    if len(wanted.event_name) > 100 or len(wanted.identifier or "") > 100:
+        raise invalid("event_name and identifier are at most 100 characters long", reported="no_meter")
+    try:
+        timestamp_seconds = None if wanted.timestamp is None else parse_time(wanted.timestamp) // SECOND_US
+    except ValueError as error:
+        raise invalid(f"timestamp: {error}", "timestamp") from error
+    return _Asked(wanted.event_name, _payload(wanted.payload), wanted.identifier or "", timestamp_seconds)
+
+
+def _payload(wanted: Mapping[str, str | Form]) -> Mapping[str, str]:
     payload: dict[str, str] = {}
-    for key, value in optional_hash(form, "payload").items():
+    for key, value in wanted.items():
         if not isinstance(value, str) or len(value) > _PAYLOAD_VALUE_LENGTH_MAX:
             limit = _PAYLOAD_VALUE_LENGTH_MAX
             raise invalid(f"Invalid payload: {key} must be a string of at most {limit} characters", "payload")
@@ -209,8 +308,8 @@ def _payload(form: Form) -> Mapping[str, str]:
     return payload
 
 
-def _timestamp_seconds(form: Form, now_us: int) -> int:
-    timestamp_seconds = optional_integer(form, "timestamp")
+def _timestamp_seconds(asked: _Asked, now_us: int) -> int:
+    timestamp_seconds = asked.timestamp_seconds
     if timestamp_seconds is None:
         return now_us // SECOND_US
     oldest_seconds = (now_us - STRIPE_AGE_MAX_US) // SECOND_US
@@ -222,23 +321,30 @@ def _timestamp_seconds(form: Form, now_us: int) -> int:
     return timestamp_seconds
 
 
-def _from_payload(payload: Mapping[str, str], key: str) -> str:
+def _customer(payload: Mapping[str, str], meter: Meter) -> str:
+    reported = "meter_event_no_customer_defined"
+    return _from_payload(payload, meter.customer_key, "payload_no_customer_defined", reported)
+
+
+def _from_payload(payload: Mapping[str, str], key: str, code_v2: str, reported: str) -> str:
     value = payload.get(key)
     if not value:
-        raise invalid(f"The event payload must have a value for the key `{key}`.", "payload")
+        told = f"The event payload must have a value for the key `{key}`."
+        raise invalid(told, "payload", code_v2=code_v2, reported=reported)
     return value
 
 
 def _amount(payload: Mapping[str, str], meter: Meter) -> Amount:
     if meter.formula == "count":
         return 1
-    text = _from_payload(payload, meter.value_key)
+    text = _from_payload(payload, meter.value_key, "payload_no_value_defined", _INVALID_VALUE)
     if not _VALUE.fullmatch(text):
-        raise invalid(f"The value in the event payload must be a number. Received `{text}`.", "payload")
+        told = f"The value in the event payload must be a number. Received `{text}`."
+        raise invalid(told, "payload", code_v2="payload_invalid_value", reported=_INVALID_VALUE)
     if _digits(text) > _DIGITS_MAX:
-        raise invalid(
-            f"The value in the event payload can have at most {_DIGITS_MAX} digits. Received `{text}`.", "payload"
-        )
+        told = f"The value in the event payload can have at most {_DIGITS_MAX} digits. Received `{text}`."
+        reported = "meter_event_value_too_many_digits"
+        raise invalid(told, "payload", code_v2="payload_invalid_value", reported=reported)
     return Decimal(text) if "." in text else int(text)
 
 

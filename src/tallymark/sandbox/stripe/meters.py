@@ -73,10 +73,15 @@ class Meters:
 
     def active(self, event_name: str) -> Meter:
         """The first active meter of that event name. Raises Refusal (400) if there is none."""
-        for meter in self._meters.copy().values():
-            if meter.event_name == event_name and meter.active:
+        named = [meter for meter in self._meters.copy().values() if meter.event_name == event_name]
+        for meter in named:
+            if meter.active:
                 return meter
-        raise no_active_meter(event_name)
+        raise no_active_meter(event_name, archived=bool(named))
+
+    def newest_id(self, event_name: str) -> str:
+        """The id of the last meter that was made for that event name, active or not; empty if there is none."""
+        return next((one.id for one in reversed(self._meters.copy().values()) if one.event_name == event_name), "")
 
     def find(self, meter_id: str) -> Meter:
         """The meter of that id. Raises Refusal (404)."""

@@ -2,7 +2,7 @@
 
 A restricted key needs "read" for GET and "write" for anything else, and "write" includes "read". The words of the
 refusal and Stripe's names of the permissions were observed, except the account's and that of charges; that summaries
-are read with "meters" is a guess.
+are read with "meters" is a guess, and so is that v2 asks for the same permissions.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _RESOURCES = {
     "/v1/invoice": ("invoices", "Invoices", "invoice"),
     "/v1/prices": ("prices", "Prices", "plan"),
     "/v1/subscription": ("subscriptions", "Subscriptions", "subscription"),
+    "/v2/billing/meter_event": ("meter_events", "Meter events", "billing_meter_event"),
     "/v2/core/events": ("events", "Events", "event"),
 }
 PERMISSIONS = frozenset(f"{resource}:{level}" for resource, _, _ in _RESOURCES.values() for level in ("read", "write"))

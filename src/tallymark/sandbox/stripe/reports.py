@@ -43,7 +43,9 @@ def reports(rejected: Iterable[MeterEvent], samples_max: int) -> list[CoreEvent]
 
 
 def _meter_of(meter_event: MeterEvent) -> str | None:
-    return None if meter_event.rejection and meter_event.rejection.code == "no_meter" else meter_event.meter_id
+    """None where there is none: planted so, or what came through the stream names no meter that exists."""
+    is_missing = meter_event.rejection is not None and meter_event.rejection.code == "no_meter"
+    return None if is_missing else meter_event.meter_id or None
 
 
 def _report(start_us: int, meter_id: str | None, inside: Sequence[MeterEvent], samples_max: int) -> CoreEvent:

@@ -17,7 +17,7 @@ from ..wire import Request, Response
 from .core_events import CoreEvents, Deliver, signature
 from .customers import Customers, UnknownCustomer
 from .errors import JSON_HEADERS, Refusal, invalid, rate_limited, server_error, unknown_route
-from .forms import Form, parse_form
+from .forms import parse_form
 from .idempotency import IdempotencyKeys
 from .invoice_items import InvoiceItems
 from .invoices import Invoiced, Invoices
@@ -31,6 +31,7 @@ from .permissions import ApiKeys, Keys
 from .request_log import LoggedRequest, RequestLog
 from .routes import Handler, Match, Routes
 from .shapes import Amount, Meter, MeterEvent, account_json
+from .stream import STREAM_PATH, Stream
 from .subscriptions import Subscription, Subscriptions
 from .summaries import Summaries
 from .tally import by_hour, total
@@ -90,6 +91,7 @@ class SandboxStripe:
             identifier_free_after_failure=identifier_free_after_failure,
             process=lambda: wait(processing_seconds) if processing_seconds else None,
         )
+        self._stream = Stream(clock, self._meter_events, livemode=livemode)
         self._summaries = Summaries(
             clock, self._meters, self._meter_events, livemode=livemode, lag_seconds=summary_lag_seconds
         )
@@ -113,6 +115,9 @@ class SandboxStripe:
         return {
             "POST /v1/billing/meter_events": meter_events.create,
             "POST /v1/billing/meter_event_adjustments": meter_events.adjust,
+            "POST /v2/billing/meter_events": meter_events.create_v2,
+            "POST /v2/billing/meter_event_session": self._stream.open_session,
+            f"POST {STREAM_PATH}": self._stream.take,
             "GET /v1/billing/meters": meters.list,
             "POST /v1/billing/meters": meters.create,
             "GET /v1/billing/meters/{id}": meters.get,
@@ -150,15 +155,22 @@ class SandboxStripe:
 
     def _answer(self, request: Request, match: Match | None) -> Response:
         try:
-            key = self._keys.check(request.headers.get("authorization", ""))
+            self._authorize(request)
             self._rate_limit.take(self._clock.now_us())
             if match is None:
                 raise unknown_route(request.method, request.path)
-            self._keys.allow(key, request.method, request.path)
             route = match
             return self._idempotency_keys.answer(request, self._clock.now_us(), lambda: _execute(route, request))
         except Refusal as refusal:
             return _refused(refusal, request)
+
+    def _authorize(self, request: Request) -> None:
+        """Raises Refusal: 401 for a wrong key, 403 for one that may not do this. The stream knows sessions only."""
+        authorization = request.headers.get("authorization", "")
+        if request.path == STREAM_PATH:
+            self._stream.check(authorization)
+        else:
+            self._keys.allow(self._keys.check(authorization), request.method, request.path)
 
     def _identified(self, response: Response) -> Response:
         headers = {**response.headers, "request-id": f"req_sandbox_{next(self._numbers):08d}"}
@@ -244,6 +256,10 @@ class SandboxStripe:
         """
         self._meter_events.reject_next(count, code, message)
 
+    def expire_sessions(self) -> None:
+        """End the sessions of the meter event stream now; the next call with one of them gets 401."""
+        self._stream.expire()
+
     def notifications(self, since_us: int = 0) -> list[bytes]:
         """The bodies of the webhooks on error reports of the last 30 days created since then, in order of creation."""
         return list(self._core_events.notifications(since_us).values())
@@ -328,7 +344,7 @@ def _execute(match: Match, request: Request) -> Response:
 
 
 def _refused(refusal: Refusal, request: Request) -> Response:
-    return refusal.response(v2=request.path.startswith("/v2/"))
+    return refusal.response(v2=_is_v2(request))
 
 
 def _own_answer(handler: OwnHandler, request: Request) -> Response:
@@ -340,10 +356,24 @@ def _own_answer(handler: OwnHandler, request: Request) -> Response:
         return invalid(str(problem)).response()
 
 
-def _form(request: Request) -> Form:
+def _form(request: Request) -> Any:
+    """The parameters of a request: a form, or the JSON of what is posted to v2. Raises Refusal (400)."""
     if request.method == "GET":
         return parse_form(request.query)
+    if _is_v2(request):
+        return _read_json(request.body)
     return parse_form(parse_qsl(request.body.decode("utf-8", "replace"), keep_blank_values=True))
+
+
+def _read_json(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body or b"{}")
+    except ValueError as error:
+        raise invalid(f"The body is no JSON: {error}") from error
+
+
+def _is_v2(request: Request) -> bool:
+    return request.path.startswith("/v2/")
 
 
 def _json_response(content: Any) -> Response:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from tallymark.core.clock import SECOND_US
+from tallymark.core.clock import SECOND_US, format_time
 
 Json = dict[str, Any]
 Amount = int | Decimal
@@ -127,6 +127,28 @@ def meter_event_json(meter_event: MeterEvent, livemode: bool) -> Json:
         "livemode": livemode,
         "payload": meter_event.payload,
         "timestamp": meter_event.timestamp_seconds,
+    }
+
+
+def meter_event_v2_json(meter_event: MeterEvent, livemode: bool) -> Json:
+    """`v2.billing.meter_event`: the same, with times in RFC 3339."""
+    return {
+        **meter_event_json(meter_event, livemode),
+        "object": "v2.billing.meter_event",
+        "created": format_time(meter_event.received_at_us),
+        "timestamp": format_time(meter_event.timestamp_seconds * SECOND_US),
+    }
+
+
+def session_json(token: str, number: int, created_us: int, expires_at_us: int, livemode: bool) -> Json:
+    """`v2.billing.meter_event_session`."""
+    return {
+        "id": f"mes_sandbox_{number:06d}",
+        "object": "v2.billing.meter_event_session",
+        "authentication_token": token,
+        "created": format_time(created_us),
+        "expires_at": format_time(expires_at_us),
+        "livemode": livemode,
     }
 
 

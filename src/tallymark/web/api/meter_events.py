@@ -19,7 +19,7 @@ InState = Annotated[
     str,
     QueryParameter(
         name="state",
-        description="pending, sending, accepted, rejected, in_doubt, held, cancelling, cancelled or carried.",
+        description="pending, sending, streamed, accepted, rejected, in_doubt, held, cancelling, cancelled or carried.",
     ),
 ]
 
