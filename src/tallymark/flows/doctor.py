@@ -22,7 +22,6 @@ from .bulk_checks import check_export
 from .clocks import clock_problem, server_time_us
 from .exposure import exposed
 from .findings import Finding
-from .stations import open_client, open_meter, source_key_of
 from .stations import meter_of, open_client, open_meter, source_key_of
 
 CLOCK_SKEW_SECONDS_MAX = 60
