@@ -52,8 +52,8 @@ def identifier_of(look, customer):
 
 @pytest.fixture
 def used(ledger, look):
-    """A ledger with meter events: in doubt, one that a report may mean, one that it names, and one that was streamed (of
-    another meter); and a new report."""
+    """A ledger with a meter event in doubt, one that a report may mean, one that it names, and one streamed, of
+    another meter; and a new report."""
     for customer in CUSTOMERS:
         bill(ledger, customer, customer=customer)
     bill(ledger, "streamed", customer="streamed", meter="tokens")
