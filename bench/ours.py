@@ -77,7 +77,7 @@ def _collect_all(stations: Stations, progress: Progress) -> Counts:
         "traces": collected.read,
         "processed": collected.results["processed"],
         "rows": collected.rows,
-        "requests": stations.requests["langfuse"],
+        "requests": stations.requests.langfuse,
     }
 
 
@@ -102,4 +102,4 @@ def _mark() -> Counts:
     with open_stations(config.load(None, os.environ), dry_run=False) as stations:
         (project,) = stations.projects
         marked = mark_project(stations, project, quiet)
-        return {"marks": marked.written, "requests": stations.requests["langfuse"]}
+        return {"marks": marked.written, "requests": stations.requests.langfuse}

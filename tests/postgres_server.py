@@ -101,14 +101,16 @@ class Server:
         return f"postgresql://{role}:{quote(PASSWORD, safe='')}@/{database}?host={quote(str(self.folder))}{options}"
 
     def new_schema(self):
-        """The address of a new schema that the role owns."""
+        """The address of a new schema that the role owns, as it does one beside it for a queue."""
         schema = f"ledger_{next(self._numbers)}"
-        self._admin.execute(f"create schema {schema} authorization {ROLE}")
+        for each in (schema, f"{schema}_queue"):
+            self._admin.execute(f"create schema {each} authorization {ROLE}")
         return self.url(schema=schema)
 
     def drop_schema(self, url):
         """Remove a schema of new_schema."""
-        self._admin.execute(f"drop schema {url.rpartition('%3D')[2]} cascade")
+        schema = url.rpartition("%3D")[2]
+        self._admin.execute(f"drop schema {schema}, {schema}_queue cascade")
 
     @contextlib.contextmanager
     def new_database(self, *options):

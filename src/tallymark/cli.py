@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from .commands.ledger import ledger
 from .commands.rates import rates
 from .commands.reconcile import reconcile
 from .commands.serve import serve
+from .commands.worker import by_workers, plans, run_by_workers, worker
 from .core.secrets import hide
 from .crashes import show_discreetly
 from .errors import TallymarkError
@@ -38,6 +40,8 @@ def cli() -> None:
 cli.add_command(held)
 cli.add_command(reconcile)
 cli.add_command(serve)
+cli.add_command(worker)
+cli.add_command(plans)
 cli.add_command(close)
 cli.add_command(rates)
 cli.add_command(ledger)
@@ -51,7 +55,10 @@ cli.add_command(ledger)
 @click.option("--full", is_flag=True, help="Read the whole look-back again, to catch what came late.")
 @click.option("--use-tag-filtering/--no-use-tag-filtering", default=None, help="Ask only for traces tagged pending.")
 @click.option("--dry-run", is_flag=True, help="Read and rate, but write nothing anywhere.")
-def sync(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, **options: Any) -> None:
+@by_workers
+def sync(
+    config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, workers: str | None, **options: Any
+) -> None:
     """Bill what is new: collect, send, mark."""
     config = begin(config_file, verbose, quiet)
     from .console import print_json, progress
@@ -59,7 +66,8 @@ def sync(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, **
     from .show import show_sync
 
     with progress(not (quiet or as_json)) as step:
-        summary = run(config, progress=step, **options)
+        do = partial(run_by_workers, "sync", as_json, workers) if workers else run
+        summary = do(config, progress=step, **options)
     print_json(summary) if as_json else show_sync(summary)
     sys.exit(summary.exit_status)
 
@@ -69,7 +77,10 @@ def sync(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, **
 @click.option("--from", "from_us", type=Moment(), help="Read from this time on; 35 days unless given.")
 @click.option("--to", "to_us", type=Moment(), help="Read up to this time.")
 @click.option("--dry-run", is_flag=True, help="Read and rate, but write nothing anywhere.")
-def backfill(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, **options: Any) -> None:
+@by_workers
+def backfill(
+    config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, workers: str | None, **options: Any
+) -> None:
     """Bring history into the ledger, tag what is unbilled, and say whether tag filtering is safe."""
     config = begin(config_file, verbose, quiet)
     from .console import print_json, progress
@@ -77,7 +88,8 @@ def backfill(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool
     from .show import show_backfill
 
     with progress(not (quiet or as_json)) as step:
-        summary = run(config, progress=step, **options)
+        do = partial(run_by_workers, "backfill", as_json, workers) if workers else run
+        summary = do(config, progress=step, **options)
     print_json(summary) if as_json else show_backfill(summary)
     sys.exit(summary.exit_status)
 

@@ -30,7 +30,10 @@ SETTINGS = {
 }
 # What a sync imports on its way; a name that is gone costs time and nothing else.
 PRELOADED = [
-    *(f"tallymark.{name}" for name in ("cli", "api", "console", "show", "flows.sync", "flows.backfill")),
+    *(
+        f"tallymark.{name}"
+        for name in ("cli", "api", "console", "show", "flows.sync", "flows.backfill", "flows.working")
+    ),
     "tallymark.ledger.postgres",
     *(
         f"stripe.{name}"

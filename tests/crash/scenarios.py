@@ -16,16 +16,28 @@ from children import CrashChild
 from observation_services import HEADERS
 
 from child import Stop
-from databases import DATABASES, SQLITE, fresh_ledgers
+from databases import DATABASES, POSTGRES, SQLITE, fresh_ledgers
 from tallymark.clock import SystemClock
 from tallymark.core.clock import DAY_US, SECOND_US, format_time, parse_time
 from tallymark.failpoints import Side, Step
+from tallymark.queue.tasks import Beats
 from tallymark.sandbox.langfuse import SandboxLangfuse
 from tallymark.sandbox.story import expect, tell
 from tallymark.sandbox.wire import Request
 from worlds import PROJECT, World, open_world
 
 TRACES = 220
+# Windows so few, and lost workers given up so soon, that a test is over in a moment.
+WORKERS = {
+    "tallymark.flows.planning.WINDOWS": 6,
+    "tallymark.flows.planning.WINDOW_US_MAX": 100 * DAY_US,
+    "tallymark.flows.plan_stages.MARKS_EACH": 50,
+    "tallymark.flows.working.AGAIN_SECONDS": 0,
+    "tallymark.flows.working.BEATS": Beats(0.1, 0.7),
+    "tallymark.queue.tasks.LOOK_AFTER_CRON": "* * * * * *",
+}
+WORK = ("worker", "--until-idle", "--json")
+PLAN_BACKFILL, PLAN_FULL_SYNC = ("backfill", "--no-wait", "--json"), ("sync", "--full", "--no-wait", "--json")
 SYNC, FULL_SYNC, BACKFILL = ("sync", "--json"), ("sync", "--json", "--full"), ("backfill", "--json")
 LEGACY, EVENTS_ONLY = "legacy", "events_only"
 # One of the story's, with a trace that names no customer.
@@ -86,6 +98,16 @@ def run(world, arguments, ends=(0, 1), **changes):
 
 
 # --- what happened before
+
+
+def planned(world):
+    """A full sync is planned for workers, and none has begun."""
+    run(world, PLAN_FULL_SYNC, constants=WORKERS)
+
+
+def let_workers_do(world):
+    """Workers do what is planned."""
+    run(world, WORK, constants=WORKERS)
 
 
 def late_usage(world):
@@ -367,6 +389,22 @@ SCENARIOS = (
         before=late,
         then=check_invoice_items,
         ends=(0, 2),
+    ),
+    Scenario(
+        "a plan for workers",
+        (Step.PUT_PLAN,),
+        PLAN_BACKFILL,
+        constants=WORKERS,
+        then=let_workers_do,
+        databases=(POSTGRES,),
+    ),
+    Scenario(
+        "workers",
+        (Step.END_PART, Step.MOVE_PLAN),
+        WORK,
+        before=planned,
+        constants=WORKERS,
+        databases=(POSTGRES,),
     ),
     Scenario("old ledger", (Step.MIGRATE, Step.GATHER), before=old_ledger, databases=(SQLITE,)),
 )

@@ -16,7 +16,7 @@ from judge import check_marks, check_money, check_order, check_traces
 from scenarios import BACKFILL, EVENTS_ONLY, FULL_SYNC, SCENARIOS, SYNC, run, world_of
 
 from child import REACHED, STARTED, Stop, Then
-from databases import DATABASES, SQLITE
+from databases import DATABASES, POSTGRES, SQLITE
 from tallymark.clock import SystemClock
 from tallymark.failpoints import Side, Step
 from tallymark.sandbox.faults import Fault, Faults
@@ -36,6 +36,8 @@ AROUND_SENDING = (
 )
 # What two workers do to the same rows.
 SHARED = (Step.RECORD, Step.GATHER, Step.CLAIM, Step.STRIPE_SEND, Step.SETTLE)
+# Workers need PostgreSQL.
+BY_WORKERS = (Step.PUT_PLAN, Step.END_PART, Step.MOVE_PLAN)
 CLAIMS = SMALL["tallymark.flows.send.CLAIMS_MAX"]
 # In how many scenarios each side of each step is tried; `make crash` tries it in three.
 SCENARIOS_EACH = int(os.environ.get("CRASH_SCENARIOS", "1"))
@@ -61,6 +63,8 @@ def kills():
 
 def is_tried(database, step, side):
     """A step is taken by the same code on both databases: short runs leave one of its sides out on PostgreSQL."""
+    if step in BY_WORKERS:
+        return database == POSTGRES
     turn = (list(Step).index(step) + list(Side).index(side)) % 2
     return SCENARIOS_EACH > 1 or database == SQLITE or turn == 0
 

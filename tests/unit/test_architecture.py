@@ -21,6 +21,7 @@ ALLOWED = {
     "source": {"core", "errors", "remote"},
     "ledger": {"core", "errors", "failpoints", "machine"},
     "meter": {"core", "errors", "failpoints", "machine"},
+    "queue": {"errors"},
     "marks": {"core", "errors", "remote"},
     "instrument": set(),
 }
@@ -33,7 +34,7 @@ IMPURE_MODULES = {"time", "socket", "subprocess", "threading", "asyncio", "sqlit
 MAY_IMPORT_SANDBOX = re.compile(r"^(sandbox|cli|demo)")
 HEAVY_AT_START = (
     *("urllib3", "requests", "stripe", "sqlite3", "http.client", "socketserver", "litestar", "psycopg"),
-    *("duckdb", "boto3", "clickhouse_connect"),
+    *("duckdb", "boto3", "clickhouse_connect", "procrastinate"),
 )
 
 

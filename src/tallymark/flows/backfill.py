@@ -83,14 +83,30 @@ def backfill(
 def _run(stations: Stations, from_us: int, to_us: int | None, dry_run: bool, progress: Progress) -> BackfillSummary:
     run = start_run(stations, PURPOSE)
     collected = [_collect(stations, project, run, from_us, to_us, progress) for project in stations.projects]
+    summary = BackfillSummary(run.run_id, dry_run, format_time(from_us), format_time(to_us or run.now_us))
+    conclude(stations, run, summary, collected, Requests(), progress)
+    return summary
+
+
+def conclude(
+    stations: Stations,
+    run: RunRef,
+    summary: BackfillSummary,
+    collected: Sequence[Collected],
+    made_before: Requests,
+    progress: Progress,
+) -> None:
+    """When everything is read: tag what is unbilled, fill the summary, and end the run.
+
+    `made_before` are requests of other processes.
+    """
     untagged_lately = sum(_untagged_since(stations, project, run.now_us - DAY_US) for project in stations.projects)
     tagged = [_tag(stations, project, progress) for project in stations.projects]
-    summary = BackfillSummary(run.run_id, dry_run, format_time(from_us), format_time(to_us or run.now_us))
     store_usage_sums(stations.ledger)
     _fill(summary, stations, run, collected, tagged, untagged_lately)
+    summary.requests = made_before + stations.requests
     stations.ledger.finish_run(run.run_id, msgspec.json.encode(summary), stations.clock.now_us())
     log_unknown_marks(stations.ledger, collected)
-    return summary
 
 
 def _collect(
@@ -204,7 +220,6 @@ def _fill(
     if any(choose_known(stations, project).generation == "observations" for project in stations.projects):
         summary.why_not.append("a server without the trace list cannot be asked by tag, nor tagged; leave it off")
     summary.tag_filtering_safe = not summary.why_not
-    summary.requests = Requests(**stations.requests)
     summary.seconds = (stations.clock.now_us() - run.now_us) / SECOND_US
 
 

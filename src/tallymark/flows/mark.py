@@ -38,10 +38,19 @@ class Marked:
     failed: int = 0
 
 
-def mark(ledger: Ledger, marker: Marker, project_id: str, style: str, clock: Clock, progress: Progress) -> Marked:
-    """Write every mark that is owed in a project."""
+def mark(
+    ledger: Ledger,
+    marker: Marker,
+    project_id: str,
+    style: str,
+    clock: Clock,
+    progress: Progress,
+    after_trace_id: str = "",
+    through_trace_id: str = "",
+) -> Marked:
+    """Write every mark that is owed in a project, or of traces after one id and through another; '' is no bound."""
     marked = Marked()
-    for written in marker.write(_owed(ledger, project_id, style)):
+    for written in marker.write(_owed(ledger, project_id, style, after_trace_id, through_trace_id)):
         ledger.settle_marks(written.taken, written.refused, clock.now_us())
         marked.written += len(written.taken)
         marked.failed += len(written.refused)
@@ -49,10 +58,12 @@ def mark(ledger: Ledger, marker: Marker, project_id: str, style: str, clock: Clo
     return marked
 
 
-def _owed(ledger: Ledger, project_id: str, style: str) -> Iterator[Mark]:
-    after = ""
+def _owed(ledger: Ledger, project_id: str, style: str, after: str, through: str) -> Iterator[Mark]:
     while rows := ledger.owed_marks(project_id, after, ROWS):
-        yield from (mark_of(row, style) for row in rows)
+        wanted = [row for row in rows if not through or row["trace_id"] <= through]
+        yield from (mark_of(row, style) for row in wanted)
+        if len(wanted) < len(rows):
+            return
         after = rows[-1]["trace_id"]
 
 

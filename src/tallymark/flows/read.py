@@ -85,19 +85,43 @@ def collect_span(
 
     Raises WrongMode if the server's mode changed; what was recorded stays, and reading again is safe.
     """
-    ledger = stations.ledger
     if check_scores:
         look_at_scores(stations, project, run, span)
+    collect_range(stations, project, chosen, decider, run, span, coverage, progress, collected)
+    revisit(stations, project, chosen, decider, run, collected)
+
+
+def collect_range(
+    stations: Stations,
+    project: Project,
+    chosen: Chosen,
+    decider: Decider,
+    run: RunRef,
+    span: Range,
+    coverage: Coverage | None,
+    progress: Progress,
+    collected: Collected,
+) -> None:
+    """Read a range and decide its traces, and nothing else. Raises WrongMode as collect_span does."""
+    ledger = stations.ledger
     if chosen.generation == "observations":
         source = observations_of(stations, project)
         collect_observations(source, ledger, decider, run, span, coverage, progress, collected)
-        for project_id in project_ids_of(stations, project, collected):
-            revisit_held_observations(source, ledger, decider, run, project_id, collected)
-        return
-    traces = traces_of(stations, project)
-    collect(traces, ledger, decider, run, span, coverage, progress, collected)
+    else:
+        collect(traces_of(stations, project), ledger, decider, run, span, coverage, progress, collected)
+
+
+def revisit(
+    stations: Stations, project: Project, chosen: Chosen, decider: Decider, run: RunRef, collected: Collected
+) -> None:
+    """Decide held traces of a project again, however old, that were decided under other settings."""
+    ledger = stations.ledger
     for project_id in project_ids_of(stations, project, collected):
-        revisit_held(traces, ledger, decider, run, project_id, collected)
+        if chosen.generation == "observations":
+            source = observations_of(stations, project)
+            revisit_held_observations(source, ledger, decider, run, project_id, collected)
+        else:
+            revisit_held(traces_of(stations, project), ledger, decider, run, project_id, collected)
 
 
 def project_ids_of(stations: Stations, project: Project, collected: Collected) -> list[str]:

@@ -104,7 +104,7 @@ def reconciliation_of(stations: Stations, run: RunRef, audit: Audit, repaired: S
         windows=list(lines_of(audit, only_different=True)),
         chain=audit.chain,
         repaired=repaired,
-        requests=Requests(**stations.requests),
+        requests=stations.requests,
         seconds=(stations.clock.now_us() - run.now_us) / SECOND_US,
     )
 

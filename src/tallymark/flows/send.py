@@ -78,9 +78,21 @@ def send(
     ledger: Ledger, meter: Meter, run: RunRef, clock: Clock, progress: Progress, lateness: Lateness = DEFAULT_LATENESS
 ) -> Sent:
     """Gather, claim, send, settle, until nothing is open or nothing moves any more. What is late is held."""
+    gather(ledger, run, lateness)
+    return send_open(ledger, meter, clock, progress, lateness)
+
+
+def gather(ledger: Ledger, run: RunRef, lateness: Lateness = DEFAULT_LATENESS) -> None:
+    """Fix meter events for all usage that has none, and offer again what was rejected."""
     ledger.reopen_rejected()
     while ledger.gather(run, GATHER_BUCKETS, lateness):
         pass
+
+
+def send_open(
+    ledger: Ledger, meter: Meter, clock: Clock, progress: Progress, lateness: Lateness = DEFAULT_LATENESS
+) -> Sent:
+    """Claim, send, settle what is gathered. Several processes may do so at once: each claims what no other has."""
     sent = Sent()
     total = sum(ledger.open_meter_events().values())
     with machine.current().pool(SEND_THREADS, "send") as threads:

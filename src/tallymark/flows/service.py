@@ -116,10 +116,11 @@ def jobs_for(config: Config) -> list[Job]:
 
 
 def _sync(config: Config, full: bool, clock: Clock, progress: Progress, asked: Asked) -> Done:
-    return _done(sync(config, full=full, clock=clock, progress=progress, asked=asked))
+    return done_of(sync(config, full=full, clock=clock, progress=progress, asked=asked))
 
 
-def _done(summary: SyncSummary) -> Done:
+def done_of(summary: SyncSummary) -> Done:
+    """What a service notes of a sync."""
     counts, requests = summary.meter_events, summary.requests
     return Done("", requests.langfuse, requests.stripe, counts.accepted)
 
@@ -147,7 +148,7 @@ def run_requested(config: Config, request: RunRequest, clock: Clock, progress: P
         progress=progress,
         asked=asked,
     )
-    return replace(_done(summary), summary=summary.encode().decode() if request.dry_run else None)
+    return replace(done_of(summary), summary=summary.encode().decode() if request.dry_run else None)
 
 
 def by_chance(most: int) -> int:
@@ -216,7 +217,7 @@ class Scheduler:
         try:
             self.run_due()
         except Exception as error:  # noqa: BLE001 - nothing may end the service but a signal
-            problem = _said(error)
+            problem = said(error)
             if problem != before:
                 log.error("what is due could not be told or noted, and is looked at again: %s", problem)
             return problem
@@ -259,7 +260,7 @@ class Scheduler:
         return _Work(what, request.asked_by, lease, partial(self._requested, request), run_requests)
 
     def _run(self, work: _Work) -> None:
-        waiting = _Interruptible(self._clock, self._stop)
+        waiting = Interruptible(self._clock, self._stop)
         try:
             with self._renewed(work, waiting):
                 done = self._done(work, waiting)
@@ -270,14 +271,14 @@ class Scheduler:
             return
         self._finish(work, done)
 
-    def _done(self, work: _Work, waiting: _Interruptible) -> Done:
+    def _done(self, work: _Work, waiting: Interruptible) -> Done:
         """Run it; what it came to, also if it failed."""
         try:
             return work.run(waiting, waiting.progress, Asked(work.lease.run_id, work.by))
         except Stopped:
             raise
         except Exception as error:  # noqa: BLE001 - a mistake in one run must not end the service
-            return Done(_said(error))
+            return Done(said(error))
 
     def _finish(self, work: _Work, done: Done) -> None:
         now_us, lease = self._clock.now_us(), work.lease
@@ -300,7 +301,7 @@ class Scheduler:
             return f"next at {format_time(due_us)}" if is_ours else ""
 
     @contextlib.contextmanager
-    def _renewed(self, work: _Work, waiting: _Interruptible) -> Iterator[None]:
+    def _renewed(self, work: _Work, waiting: Interruptible) -> Iterator[None]:
         """Renew a lease meanwhile and note the progress, in a thread and a connection of its own."""
         over = threading.Event()
 
@@ -324,7 +325,22 @@ class Scheduler:
             keeper.join()
 
 
-def _said(error: Exception) -> str:
+@contextlib.contextmanager
+def running(schedulers: Sequence[Scheduler], stop: threading.Event) -> Iterator[None]:
+    """The schedulers in threads beside; a second signal must not wait for them."""
+    threads = [threading.Thread(target=each.run_forever, name="scheduler", daemon=True) for each in schedulers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for scheduler, thread in zip(schedulers, threads, strict=True):
+            scheduler.wake()
+            thread.join()
+
+
+def said(error: Exception) -> str:
     """What to log of an error; a mistake's own text may hold anything."""
     if isinstance(error, TallymarkError):
         return " ".join(told(str(error)).split())
@@ -332,7 +348,7 @@ def _said(error: Exception) -> str:
     return f"a mistake in tallymark ({type(error).__name__}); run `tallymark sync` by hand and report what it says."
 
 
-class _Interruptible:
+class Interruptible:
     """A clock whose waiting ends, and a progress that raises, when a run is to stop: between two steps of it."""
 
     def __init__(self, clock: Clock, stop: threading.Event) -> None:

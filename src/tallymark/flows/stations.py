@@ -23,6 +23,7 @@ from ..remote.langfuse import LangfuseClient
 from .mark import Marker
 from .rules import with_rules
 from .send import Meter
+from .summary import Requests
 
 DRY_MARKS = 1000
 GARBAGE_THRESHOLD = 200_000
@@ -51,10 +52,10 @@ class Stations:
     stripe: StripeMeter | None
 
     @property
-    def requests(self) -> dict[str, int]:
+    def requests(self) -> Requests:
         """How many requests went to each service."""
         langfuse = sum(project.client.requests for project in self.projects)
-        return {"langfuse": langfuse, "stripe": self.stripe.requests if self.stripe else 0}
+        return Requests(langfuse, self.stripe.requests if self.stripe else 0)
 
 
 @contextlib.contextmanager

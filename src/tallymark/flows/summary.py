@@ -53,6 +53,14 @@ class Requests(msgspec.Struct):
     langfuse: int = 0
     stripe: int = 0
 
+    def __add__(self, other: Requests) -> Requests:
+        """Those of two processes together."""
+        return Requests(self.langfuse + other.langfuse, self.stripe + other.stripe)
+
+    def __sub__(self, other: Requests) -> Requests:
+        """Those since others were counted."""
+        return Requests(self.langfuse - other.langfuse, self.stripe - other.stripe)
+
 
 def zeros(reasons: Iterable[Reason]) -> dict[str, int]:
     """A count of nothing for each reason."""

@@ -98,6 +98,26 @@ def run_sync(
     stations: Stations, request: Request, dry_run: bool, progress: Progress, asked: Asked | None = None
 ) -> SyncSummary:
     """One sync over stations that are open already."""
+    run, reported, spans, chosen = begin_sync(stations, request, asked)
+    read = [
+        _collect(stations, project, request, run, spans[project.source_key], chosen[project.source_key], progress)
+        for project in stations.projects
+    ]
+    collected = [each for _, each in read]
+    summary = first_summary(run, spans, [through for through, _ in read], dry_run)
+    _require_found(request, collected)
+    sent = _send(stations, run, request.ask_at_once, progress)
+    sent.reported += reported
+    marked = [mark_project(stations, project, progress) for project in stations.projects]
+    finish_sync(stations, run, summary, collected, sent, marked, Requests())
+    return summary
+
+
+def begin_sync(
+    stations: Stations, request: Request, asked: Asked | None
+) -> tuple[RunRef, int, dict[str, Range], dict[str, Chosen]]:
+    """Look whether meter and clocks are right, and what is to be read: the run, how many meter events Stripe reported
+    as not counted, and by source the range and the generation."""
     check_meter(stations)
     _log_clock(stations)
     run = start_run(stations, "sync", asked)
@@ -106,37 +126,53 @@ def run_sync(
     chosen = {project.source_key: choose_generation(stations, project) for project in stations.projects}
     for project in stations.projects:
         require_right_clock(project.client, stations.clock.now_us())
-    read = [
-        _collect(stations, project, request, run, spans[project.source_key], chosen[project.source_key], progress)
-        for project in stations.projects
-    ]
-    collected = [each for _, each in read]
-    summary = _first_summary(run, spans, [through for through, _ in read], dry_run)
-    _require_found(request, collected)
-    sent = _send(stations, run, request.ask_at_once, progress)
-    sent.reported += reported
-    marked = [mark_project(stations, project, progress) for project in stations.projects]
+    return run, reported, spans, chosen
+
+
+def finish_sync(
+    stations: Stations,
+    run: RunRef,
+    summary: SyncSummary,
+    collected: Sequence[Collected],
+    sent: Sent,
+    marked: Sequence[Marked],
+    made_before: Requests,
+) -> None:
+    """When all is sent and marked: fill the summary, end the run, and log what looks wrong.
+
+    `made_before` are requests of other processes.
+    """
     store_usage_sums(stations.ledger)
     _fill(summary, stations, run, collected, sent, marked)
+    summary.requests = made_before + stations.requests
     stations.ledger.finish_run(run.run_id, summary.encode(), stations.clock.now_us())
     log_unknown_marks(stations.ledger, collected)
     _log_untagged(summary)
     _log_filtered(summary)
-    return summary
 
 
 def _send(stations: Stations, run: RunRef, ask_at_once: bool, progress: Progress) -> Sent:
-    """Send what is owed, and settle what is in doubt; what turns out not to have been counted is sent at once."""
+    """Send what is owed, and settle what is in doubt."""
+    before_sending(stations, run)
+    sent = send(stations.ledger, stations.meter, run, stations.clock, progress, stations.config.lateness)
+    after_sending(stations, run, ask_at_once, progress, sent)
+    return sent
+
+
+def before_sending(stations: Stations, run: RunRef) -> None:
+    """Learn which periods are over, and cancel what lower usage allows to."""
     read_periods(stations)
     cancel_lower(stations, run)
-    lateness = stations.config.lateness
-    sent = send(stations.ledger, stations.meter, run, stations.clock, progress, lateness)
+
+
+def after_sending(stations: Stations, run: RunRef, ask_at_once: bool, progress: Progress, sent: Sent) -> None:
+    """Settle what is in doubt, and count it; what turns out not to have been counted by Stripe is sent at once."""
     settled = settle_streamed(stations, run) + settle_doubts(stations, run, at_once=ask_at_once)
     if settled.not_sent:
+        lateness = stations.config.lateness
         sent.answers += send(stations.ledger, stations.meter, run, stations.clock, progress, lateness).answers
-    sent.settled = settled.accepted + settled.not_sent
-    sent.reported = settled.taken_back
-    return sent
+    sent.settled += settled.accepted + settled.not_sent
+    sent.reported += settled.taken_back
 
 
 def _require_found(request: Request, collected: Sequence[Collected]) -> None:
@@ -249,9 +285,7 @@ def _read(
         collect_trace(stations, project, chosen, decider, run, request.trace_id, collected)
         return
     purpose = purpose_of(request.only_pending)
-    before = stations.ledger.coverage(project.source_key, purpose)
-    by_score = chosen.generation == "observations" or stations.config.marks == "score"
-    new_ground = before is None or span.from_us < before.from_us
+    check_scores = must_check_scores(stations, project, request, span, chosen)
     if stations.config.bulk_source == "export" and request.is_incremental:
         coverage = coverage_after(stations, project, purpose, span)
         span = export_first(stations, project, chosen, decider, run, span, coverage, progress, collected)
@@ -263,12 +297,19 @@ def _read(
         run,
         span,
         coverage_after(stations, project, purpose, span),
-        check_scores=by_score and (new_ground or request.full),
+        check_scores=check_scores,
         progress=progress,
         collected=collected,
     )
     if request.is_whole:
         settle_deleted(stations, project, chosen, decider, run, span, collected)
+
+
+def must_check_scores(stations: Stations, project: Project, request: Request, span: Range, chosen: Chosen) -> bool:
+    """Whether the server is asked first which traces it has marked by score: where it was never read, or all is."""
+    before = stations.ledger.coverage(project.source_key, purpose_of(request.only_pending))
+    by_score = chosen.generation == "observations" or stations.config.marks == "score"
+    return by_score and (before is None or span.from_us < before.from_us or request.full)
 
 
 def mark_project(stations: Stations, project: Project, progress: Progress) -> Marked:
@@ -280,7 +321,7 @@ def mark_project(stations: Stations, project: Project, progress: Progress) -> Ma
     return mark(stations.ledger, project.marker, project_id, style, stations.clock, progress)
 
 
-def _first_summary(run: RunRef, spans: dict[str, Range], chosen: Sequence[Chosen], dry_run: bool) -> SyncSummary:
+def first_summary(run: RunRef, spans: dict[str, Range], chosen: Sequence[Chosen], dry_run: bool) -> SyncSummary:
     to_us = min(max(span.to_us for span in spans.values()), run.now_us)
     from_us = min(span.from_us for span in spans.values())
     return SyncSummary(
@@ -321,7 +362,6 @@ def _fill(
     summary.credits = format_micros(sum(each.credits_micros for each in collected))
     summary.meter_events = _meter_events(sent, ledger)
     summary.marks = MarkCounts(sum(each.written for each in marked), sum(each.failed for each in marked))
-    summary.requests = Requests(**stations.requests)
     summary.seconds = (stations.clock.now_us() - run.now_us) / SECOND_US
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import psycopg
 from psycopg import errors as pg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row, tuple_row
 from psycopg.types.numeric import Int8Dumper
@@ -39,6 +39,7 @@ MIGRATIONS = (
     "0005_search",
     "0006_alerts",
     "0007_stale_by_batch",
+    "0008_plans",
     "0009_streamed",
 )
 SERVER_VERSION_MIN = 130_000
@@ -350,6 +351,19 @@ class PostgresDatabase(Database):
     def close(self) -> None:
         """As Database.close."""
         self._connection.close()
+
+
+def schema_beside(url: str, suffix: str) -> tuple[str, str]:
+    """A schema beside that of a ledger, of the same name with a suffix, and an address that finds its tables first.
+
+    Raises LedgerError or ConfigError as opening the ledger does.
+    """
+    with contextlib.closing(PostgresDatabase(url, read_only=True)) as database:
+        own = database.row("catalog_place")["schema"] or ""
+    schema = '"' + f"{own}{suffix}".replace('"', '""') + '"'
+    given = conninfo_to_dict(url)
+    path = schema.replace("\\", "\\\\").replace(" ", "\\ ")
+    return schema, make_conninfo("", **{**given, "options": f"{given.get('options') or ''} -c search_path={path}"})
 
 
 def _options(url: str) -> tuple[str, dict[str, Any]]:

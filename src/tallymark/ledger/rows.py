@@ -19,11 +19,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 class RunRef(NamedTuple):
-    """The run that writes, and when."""
+    """The run that writes, and when; `staged_by` is the part of a plan that reads: it decides what it has staged."""
 
     run_id: str
     now_us: int
     decision_digest: str
+    staged_by: str = ""
 
 
 class Asked(NamedTuple):
@@ -125,6 +126,15 @@ class PutReading(NamedTuple):
     tags: str
     attributes: str
     marked: str
+    staged_by: str
+
+
+class DeleteReading(NamedTuple):
+    """Names a reading, and who staged it."""
+
+    project_id: str
+    trace_id: str
+    staged_by: str
 
 
 class AppendEntry(NamedTuple):
@@ -319,7 +329,7 @@ def append_entry(run: RunRef, key: TraceKey, entry: NewEntry, sequence: int) -> 
     )
 
 
-def put_reading(reading: Reading, complete: bool) -> PutReading:
+def put_reading(run: RunRef, reading: Reading, complete: bool) -> PutReading:
     """A reading as its row; `complete` when all observations of the trace were asked for."""
     return PutReading(
         reading.project_id,
@@ -339,6 +349,7 @@ def put_reading(reading: Reading, complete: bool) -> PutReading:
         _tags_text(reading),
         _encode(reading.attributes).decode(),
         reading.marked,
+        run.staged_by,
     )
 
 

@@ -27,6 +27,7 @@ MIGRATIONS = (
     "0008_search",
     "0009_alerts",
     "0010_stale_by_batch",
+    "0011_plans",
     "0012_streamed",
 )
 # What a migration does besides its script, which SQL cannot say.

@@ -50,9 +50,11 @@ class Batch:
 def stage(ledger: Ledger, run: RunRef, readings: Sequence[Reading], *, complete: bool = False) -> None:
     """Store a page of readings: merge each with what was staged before, and keep the newest version of every unit."""
     with ledger.transaction(Step.STAGE) as db:
-        staged = {_key_of(row): _reading_of(row) for row in db.rows("staged", keys=_keys(readings))}
+        staged = {
+            _key_of(row): _reading_of(row) for row in db.rows("staged", keys=_keys(readings), staged_by=run.staged_by)
+        }
         merged = [_merged(staged.get((reading.project_id, reading.trace_id)), reading) for reading in readings]
-        db.write_many("put_reading", [ledger_rows.put_reading(reading, complete) for reading in merged])
+        db.write_many("put_reading", [ledger_rows.put_reading(run, reading, complete) for reading in merged])
         units = [(reading, unit) for reading in readings for unit in newest_units(reading.units)]
         _put_stale_models_txn(db, readings, units)
         db.write_many("put_unit", [ledger_rows.put_unit(run, r.project_id, r.trace_id, unit) for r, unit in units])
@@ -73,9 +75,10 @@ def _put_stale_models_txn(db: Database, readings: Sequence[Reading], units: Sequ
 def decide_staged(
     ledger: Ledger, run: RunRef, project_id: str, after_trace_id: str, decide: Decide, limit: int
 ) -> Batch | None:
-    """Decide the next staged readings, in order of their trace ids, in one transaction. None: there is none left."""
+    """Decide the next readings that this run staged, by trace id, in one transaction. None: there is none left."""
     with ledger.transaction(Step.DECIDE_STAGED) as db:
-        rows = db.rows("readings", project_id=project_id, after_trace_id=after_trace_id, limit=limit)
+        place = {"project_id": project_id, "after_trace_id": after_trace_id, "staged_by": run.staged_by}
+        rows = db.rows("readings", **place, limit=limit)
         if not rows:
             return None
         keys = _encode([_key_of(row) for row in rows]).decode()
@@ -96,7 +99,8 @@ def decide_staged(
                     yield decision
 
         decisions = store_txn(db, run, decided())
-        db.write_many("delete_reading", [ledger_rows.TraceRef(*key_of(d.trace)) for d in decisions])
+        deleted = [ledger_rows.DeleteReading(*key_of(d.trace), run.staged_by) for d in decisions]
+        db.write_many("delete_reading", deleted)
         return Batch(decisions, incomplete, rows[-1]["trace_id"])
 
 

@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
 
@@ -19,7 +19,7 @@ from ..config import Config
 from ..core.clock import Clock
 from ..errors import ConfigError
 from ..flows.alerts import alert_jobs
-from ..flows.service import Scheduler, jobs_for, run_requested
+from ..flows.service import Scheduler, jobs_for, run_requested, running
 from ..flows.setup import missing_settings
 from .app import make_app
 
@@ -56,23 +56,8 @@ def serve(config: Config, host: str, port: int, announce: Callable[[str], None],
         announce(_address(listener))
         for each in missing:
             log.warning("nothing is billed until %s is set (%s)", each.name, each.where)
-        with _running(schedulers, stop):
+        with running(schedulers, stop):
             server.run([listener])
-
-
-@contextlib.contextmanager
-def _running(schedulers: Sequence[Scheduler], stop: threading.Event) -> Iterator[None]:
-    """The schedulers in threads beside; a second signal must not wait for them."""
-    threads = [threading.Thread(target=each.run_forever, name="scheduler", daemon=True) for each in schedulers]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for scheduler, thread in zip(schedulers, threads, strict=True):
-            scheduler.wake()
-            thread.join()
 
 
 class _Server(uvicorn.Server):

@@ -2,3 +2,4 @@
 select r.*
   from json_each(:keys) as k
   join reading as r on r.project_id = json_extract(k.value, '$[0]') and r.trace_id = json_extract(k.value, '$[1]')
+ where r.staged_by = :staged_by

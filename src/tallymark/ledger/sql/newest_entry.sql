@@ -1,0 +1,1 @@
+select coalesce(max(entry_id), 0) as entry_id from entry

@@ -1,0 +1,1 @@
+select * from plan where plan_id = :plan_id
