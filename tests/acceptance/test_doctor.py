@@ -128,6 +128,7 @@ def test_a_wrong_setting_is_named(tmp_path, settings, check, words, expected_sta
         ({"stripe": stripe_with({"active": False})}, "stripe", "inactive"),
         ({"stripe": stripe_with({}, {})}, "stripe", "2 active meters"),
         ({"stripe": stripe_with({"formula": "count"})}, "stripe", "sums"),
+        ({"stripe": stripe_with({"window": "hour"})}, "stripe", "last meter event of each hour"),
         ({"stripe": stripe_with({"customer_key": "customer"})}, "stripe", "stripe_customer_id"),
         ({"langfuse": with_date(-600)}, "clock", "NTP"),
         ({"langfuse": without_traces()}, "langfuse default", "offers neither"),

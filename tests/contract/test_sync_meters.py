@@ -208,7 +208,8 @@ def test_an_inactive_meter_beside_an_active_one_is_no_matter(put, run, settings,
 
 
 @pytest.mark.parametrize(
-    "options", [{"formula": "count"}, {"formula": "last"}, {"customer_key": "x"}, {"value_key": "x"}]
+    "options",
+    [{"formula": "count"}, {"formula": "last"}, {"customer_key": "x"}, {"value_key": "x"}, {"window": "day"}],
 )
 def test_a_meter_that_would_count_otherwise(put, run, settings, langfuse, account, options):
     """It must sum `value` for `stripe_customer_id`."""

@@ -280,7 +280,7 @@ def _meter_of(meter: Any) -> dict[str, Any]:
     }
     if not all(isinstance(value, str) for value in found.values()):
         raise TypeError("a meter's names are no text")
-    return found
+    return {**found, "window": getattr(meter, "event_time_window", None)}
 
 
 def _check_meter(event_name: str, meters: list[dict[str, Any]], meter_id: str | None) -> str:
@@ -309,6 +309,11 @@ def _check_meter(event_name: str, meters: list[dict[str, Any]], meter_id: str | 
 def _check_settings(meter: dict[str, Any]) -> None:
     if meter["formula"] != "sum":
         raise MeterError(f"the meter {meter['id']} aggregates by {meter['formula']}; tallymark needs one that sums.")
+    if meter["window"]:
+        raise MeterError(
+            f"the meter {meter['id']} counts only the last meter event of each {meter['window']} (event_time_window); "
+            "tallymark sends what is new since the last. Make a meter without such a window."
+        )
     if meter["customer_key"] != "stripe_customer_id" or meter["value_key"] != "value":
         raise MeterError(
             f"the meter {meter['id']} reads {meter['customer_key']!r} and {meter['value_key']!r} from a payload; "
