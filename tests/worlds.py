@@ -7,6 +7,7 @@ as its users run it, a command with an environment. The judge is the sandbox's o
 import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -218,3 +219,22 @@ def open_world(
         finally:
             for child in world.children:
                 child.clear()
+
+
+def on_a_terminal(world, answer, *arguments):
+    """Run a command on a terminal and answer its question; its status and what it said."""
+    controller, terminal = pty.openpty()
+    child = subprocess.Popen(
+        [*COMMAND, *arguments],
+        env=environment(world.folder, world.settings),
+        cwd=world.folder,
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.write(controller, answer.encode())
+    out, err = child.communicate(timeout=60)
+    os.close(controller)
+    os.close(terminal)
+    return child.returncode, out + err

@@ -16,6 +16,7 @@ import click
 from . import __version__
 from .commands.close import close
 from .commands.common import Moment, begin, common
+from .commands.estimate import estimated
 from .commands.held import held
 from .commands.ledger import ledger
 from .commands.rates import rates
@@ -78,6 +79,7 @@ def sync(
 @click.option("--to", "to_us", type=Moment(), help="Read up to this time.")
 @click.option("--dry-run", is_flag=True, help="Read and rate, but write nothing anywhere.")
 @by_workers
+@estimated
 def backfill(
     config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, workers: str | None, **options: Any
 ) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from .flows.progress import Progress, quiet
 
 STAGES = {
+    "estimate": "reading samples",
     "read": "reading traces",
     "send": "sending meter events",
     "mark": "writing marks",

@@ -1,18 +1,15 @@
 """`tallymark held` as people and scripts run it: what it shows, what it asks, what it writes, and how it ends."""
 
 import getpass
-import os
-import pty
 import re
 import shlex
-import subprocess
 
 import pytest
 
 from builders import CREDITS_OF_A_TRACE, ingested
 from tallymark.clock import SystemClock
 from tallymark.core.clock import DAY_US, HOUR_US
-from worlds import COMMAND, PROJECT, environment, open_world, tallymark
+from worlds import PROJECT, on_a_terminal, open_world, tallymark
 
 WHY = ("--why", "agreed by mail")
 
@@ -147,25 +144,6 @@ def test_a_rule_from_the_command_line(world):
     assert world.run("held", "rules", "remove", "user", "user-1", *WHY).status == 0
     assert world.run("held", "rules", "list", "--json").json["rules"] == []
     assert world.run("held", "rules", "remove", "user", "user-1", *WHY).status == 2
-
-
-def on_a_terminal(world, answer, *arguments):
-    """Run a command on a terminal and answer its question; its status and what it said."""
-    controller, terminal = pty.openpty()
-    child = subprocess.Popen(
-        [*COMMAND, *arguments],
-        env=environment(world.folder, world.settings),
-        cwd=world.folder,
-        stdin=terminal,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    os.write(controller, answer.encode())
-    out, err = child.communicate(timeout=60)
-    os.close(controller)
-    os.close(terminal)
-    return child.returncode, out + err
 
 
 @pytest.mark.parametrize(("answer", "status", "decisions"), [("y\n", 0, 1), ("n\n", 130, 0)])

@@ -110,6 +110,10 @@ class TracesSource:
         filters = NOT_YET_BILLED if only_pending else ()
         return self._walk(from_us, to_us, BILLED_FIELDS, filters, horizon_us, by_time=only_pending)
 
+    def count(self, from_us: int, to_us: int) -> int:
+        """How many traces the server counts in a range; it may count one twice (facts/langfuse.md section 2.1)."""
+        return self._ask(from_us, to_us, 1, "core", (), rows=1).total_items
+
     def read_many(self, trace_ids: Sequence[str], from_us: int) -> Page:
         """The rows of at most 100 traces by id, with the cost of every observation since from_us."""
         pages = [self._read_ids(ids, from_us) for ids in _chunks_for_url(trace_ids)]
@@ -244,13 +248,14 @@ class TracesSource:
         fields: str,
         filters: Sequence[Filter],
         order: str = "timestamp.asc",
+        rows: int = PAGE_ROWS,
     ) -> Page:
         query = [
             ("fromTimestamp", format_time(from_us)),
             ("toTimestamp", format_time(to_us)),
             ("fields", fields),
             ("orderBy", order),
-            ("limit", str(PAGE_ROWS)),
+            ("limit", str(rows)),
             ("page", str(page)),
         ]
         if filters:
