@@ -47,7 +47,7 @@ def state(look):
 
 
 def test_one_claim_at_a_time_for_each_customer_and_meter(ledger):
-    """Stripe allows one call in flight per customer and meter; the oldest bucket goes first."""
+    """Stripe allows one call in flight per customer and meter; of each the oldest bucket goes first."""
     for number, hours_ago in enumerate((3, 2, 1)):
         bill(ledger, f"a{number}", minutes_ago=60 * hours_ago)
     bill(ledger, "b1", customer="cus_2")
@@ -56,13 +56,28 @@ def test_one_claim_at_a_time_for_each_customer_and_meter(ledger):
 
     claims = ledger.claim(NOW_US, 10)
 
-    assert sorted((claim.customer_id, claim.meter) for claim in claims) == [
+    assert [(claim.customer_id, claim.meter) for claim in claims] == [
         ("cus_1", "compute"),
         ("cus_1", "credits"),
         ("cus_2", "credits"),
     ]
-    assert claims[0].timestamp_s * SECOND_US == NOW_US - 3 * HOUR_US
+    assert claims[1].timestamp_s * SECOND_US == NOW_US - 3 * HOUR_US
     assert ledger.claim(NOW_US, 10) == []
+
+
+def test_customers_take_turns(ledger):
+    """However much one of them owes: who was not offered last time comes first, and nobody is left out."""
+    for customer in ("cus_1", "cus_2", "cus_3"):
+        for hours_ago in (3, 2):
+            bill(ledger, f"{customer}-{hours_ago}", minutes_ago=60 * hours_ago, customer=customer)
+    gather_all(ledger)
+    offered = []
+    for _ in range(3):
+        claims = ledger.claim(NOW_US, 2)
+        offered += [claim.customer_id for claim in claims]
+        ledger.settle([(claim, ACCEPTED) for claim in claims], later(1))
+
+    assert offered == ["cus_1", "cus_2", "cus_3", "cus_1", "cus_2", "cus_3"]
 
 
 def test_a_claim_and_its_attempt_are_committed_before_anything_is_sent(sent_event, look):

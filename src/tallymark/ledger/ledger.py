@@ -61,6 +61,7 @@ class Ledger:
 
     def __init__(self, database: Database, *, migrate: bool = True) -> None:
         self._db = database
+        self._claimed = sending.FIRST_LANE
         if migrate:
             database.migrate()
             self._make_id()
@@ -218,10 +219,14 @@ class Ledger:
     def claim(self, now_us: int, limit: int, lateness: Lateness = DEFAULT_LATENESS) -> list[Claim]:
         """Take up to `limit` meter events for sending, one of each (customer, meter). Committed before any send.
 
-        What has become too late for its invoice, or too old, is held instead.
+        Customers take turns from one call to the next. What has become too late for its invoice, or too old, is held
+        instead.
         """
         with self._db.transaction(Step.CLAIM):
-            return sending.claim_txn(self._db, now_us, limit, lateness)
+            claims = sending.claim_txn(self._db, now_us, limit, lateness, self._claimed)
+        if claims:
+            self._claimed = claims[-1].customer_id, claims[-1].meter
+        return claims
 
     def settle(self, settled: Sequence[tuple[Claim, MeterOutcome]], now_us: int) -> None:
         """Store the meter's answers, each fenced by its attempt, and owe marks for what was accepted."""

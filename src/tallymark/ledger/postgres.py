@@ -41,6 +41,7 @@ MIGRATIONS = (
     "0007_stale_by_batch",
     "0008_plans",
     "0009_streamed",
+    "0010_claims",
 )
 SERVER_VERSION_MIN = 130_000
 BUSY_TIMEOUT_SECONDS = 30

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from itertools import islice
+
 from ..core.clock import SECOND_US
 from ..core.ids import idempotency_key, sent_identifier
 from ..core.periods import Lateness
@@ -21,24 +24,58 @@ CLAIM_SECONDS = 60
 LAST_CALL_SECONDS = 3
 
 
-def claim_txn(db: Database, now_us: int, limit: int, lateness: Lateness) -> list[Claim]:
-    """Take up to `limit` meter events for sending, one of each (customer, meter)."""
+Lane = tuple[str, str]
+"""A customer and a meter."""
+
+FIRST_LANE: Lane = ("", "")
+"""Before all of them."""
+
+
+def claim_txn(db: Database, now_us: int, limit: int, lateness: Lateness, after: Lane) -> list[Claim]:
+    """Take up to `limit` meter events for sending, one of each (customer, meter): of those after `after`, in turn.
+
+    What it costs does not grow with how much is pending.
+    """
     # First free, then doubt: a claim abandoned for a day was perhaps sent, and Stripe has forgotten it.
     free_abandoned_txn(db, now_us)
     ahead_us = now_us + CLOCK_TOLERANCE_US
     db.write("doubt", promise_ended_us=now_us - STRIPE_PROMISE_US + STRIPE_PROMISE_MARGIN_US, ahead_us=ahead_us)
     _stop_late_txn(db, now_us, lateness)
-    rows = db.rows("claimable", now_us=now_us, ahead_us=ahead_us, limit=limit)
-    return [_claim_one_txn(db, row, now_us) for row in rows]
+    moment = {"now_us": now_us, "ahead_us": ahead_us, "final_us": lateness.final_us(now_us)}
+    claimable = islice(_claimable_txn(db, moment, after), limit)
+    return [_claim_one_txn(db, row, now_us) for row in claimable]
+
+
+def _claimable_txn(db: Database, moment: Mapping[str, int], after: Lane) -> Iterator[Row]:
+    """The oldest of each (customer, meter) that has no call in flight, those after `after` first; the late are held."""
+    yield from _claimable_after_txn(db, moment, after)
+    for row in _claimable_after_txn(db, moment, FIRST_LANE):
+        if _lane_of(row) > after:
+            return
+        yield row
+
+
+def _claimable_after_txn(db: Database, moment: Mapping[str, int], after: Lane) -> Iterator[Row]:
+    while row := db.row("next_claimable", **moment, after_customer_id=after[0], after_meter=after[1]):
+        customer_id, meter = lane = _lane_of(row)
+        if row["in_flight"]:
+            after = lane
+        elif row["is_late"]:
+            db.write("hold_late", final_us=moment["final_us"], customer_id=customer_id, meter=meter)
+        else:
+            yield row
+            after = lane
+
+
+def _lane_of(row: Row) -> Lane:
+    return row["customer_id"], row["meter"]
 
 
 def _stop_late_txn(db: Database, now_us: int, lateness: Lateness) -> None:
-    """Hold what would arrive too late for its invoice or for Stripe; if it may have arrived, that is the doubt."""
-    final_us = lateness.final_us(now_us)
+    """Hold what is too old for Stripe by now; if it may have arrived, or is late for its invoice, that is the doubt."""
     oldest_s = -(-(now_us - STRIPE_AGE_MAX_US + STRIPE_AGE_MARGIN_US) // SECOND_US)
-    db.write("doubt_late", final_us=final_us, oldest_s=oldest_s)
+    db.write("doubt_late", final_us=lateness.final_us(now_us), oldest_s=oldest_s)
     db.write("hold_too_old", oldest_s=oldest_s)
-    db.write("hold_late", final_us=final_us)
 
 
 def _claim_one_txn(db: Database, row: Row, now_us: int) -> Claim:

@@ -29,6 +29,7 @@ MIGRATIONS = (
     "0010_stale_by_batch",
     "0011_plans",
     "0012_streamed",
+    "0013_claims",
 )
 # What a migration does besides its script, which SQL cannot say.
 THEN = {"0003_decisions": chain_older_entries_txn}

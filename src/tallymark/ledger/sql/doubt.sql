@@ -1,6 +1,7 @@
 -- doubt: a send that was never answered and is older than Stripe's promise is never repeated blindly (G1). How old one from
 -- the future is, by a clock that was wrong, nobody knows.
+-- `coalesce` keeps the database from looking at all that is pending.
 update meter_event
    set state = 'in_doubt', answer = 'not answered within the time in which Stripe knows identifiers'
- where state in ('pending', 'rejected')
+ where unanswered_since_us is not null and coalesce(state, '') in ('pending', 'rejected')
    and (unanswered_since_us < :promise_ended_us or unanswered_since_us > :ahead_us)

@@ -1,8 +1,9 @@
 -- doubt_late: whether an unanswered send arrived is not tried out by another one once its invoice is final, or Stripe takes
 -- its timestamp no more: the answer would not tell.
+-- `coalesce` keeps the database from looking at all that is pending.
 update meter_event
    set state = 'in_doubt', answer = 'not answered before its invoice was final, or it was too old'
- where state in ('pending', 'rejected') and unanswered_since_us is not null
+ where unanswered_since_us is not null and coalesce(state, '') in ('pending', 'rejected')
    and (timestamp_s < :oldest_s
         or (released_by is null
             and exists (select 1 from period as p
