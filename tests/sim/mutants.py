@@ -24,7 +24,7 @@ def send_before_commit():
 
     def claim(self, now_us, limit, lateness):
         with self._db.transaction(Step.CLAIM):
-            claims = sending.claim_txn(self._db, now_us, limit, lateness)
+            claims = sending.claim_txn(self._db, now_us, limit, lateness, sending.FIRST_LANE)
             for one in claims:
                 outcomes[one.idempotency_key] = answered(lambda one=one: send(meters[-1], one))
             return claims

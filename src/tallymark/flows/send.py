@@ -6,14 +6,13 @@ request leaves; so after a crash the row itself says that an answer may be missi
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol, runtime_checkable
 
 from .. import machine
-from ..core.batches import batched
 from ..core.clock import SECOND_US, Clock
 from ..core.periods import Lateness
 from ..core.states import Answer, CancelClaim, Claim, MeterOutcome
@@ -26,7 +25,9 @@ from .progress import Progress
 
 GATHER_BUCKETS = 500
 SEND_THREADS = 8
-CLAIMS_MAX = 64
+# Answers to a few are stored while others are sent; and where there are few customers, all of them are under way.
+CLAIMS_MAX = 16
+BATCHES_MAX = 4
 # A claim's minute, less the longest that Stripe is waited for: where it hangs, a batch lasts longer than that.
 SEND_WITHIN_SECONDS = 40
 # How long a run goes on without any meter event settled; longer than another process may hold a claim.
@@ -96,47 +97,76 @@ def send_open(
     sent = Sent()
     total = sum(ledger.open_meter_events().values())
     with machine.current().pool(SEND_THREADS, "send") as threads:
-        _send_open(ledger, meter, clock, threads, sent, progress, total, lateness)
+        _send_open(_Sending(ledger, meter, clock, threads, lateness), sent, progress, total)
     return sent
 
 
-def _send_open(
-    ledger: Ledger,
-    meter: Meter,
-    clock: Clock,
-    threads: Pool,
-    sent: Sent,
-    progress: Progress,
-    total: int,
-    lateness: Lateness,
-) -> None:
-    moved_us = clock.now_us()
-    while (next_us := ledger.next_attempt_at_us()) is not None:
-        claims = ledger.claim(clock.now_us(), _claims_max(meter), lateness)
+@dataclass(slots=True)
+class _Sending:
+    """What sends meter events side by side, and what is under way, the oldest batch first."""
+
+    ledger: Ledger
+    meter: Meter
+    clock: Clock
+    threads: Pool
+    lateness: Lateness
+    under_way: deque[tuple[list[Claim], Iterator[MeterOutcome]]] = field(default_factory=deque)
+
+    def start(self) -> bool:
+        """Claim a batch and begin to send it; False if there is nothing to claim, or enough is under way.
+
+        Each claim is of another (customer, meter), so none has two calls in flight.
+        """
+        size, batches_max = batch_size(self.meter)
+        if len(self.under_way) >= batches_max:
+            return False
+        claims = self.ledger.claim(self.clock.now_us(), size, self.lateness)
         if claims:
-            outcomes = _send_all(meter, claims, threads, clock)
-            ledger.settle(list(zip(claims, outcomes, strict=True)), clock.now_us())
-            sent.answers.update(outcome.answer for outcome in outcomes)
-            raise_refused(outcomes)
-        if any(outcome.answer in TAKEN for outcome in (outcomes if claims else ())):
-            moved_us = clock.now_us()
-            progress("send", sum(sent.answers[answer] for answer in TAKEN), total)
-        elif clock.now_us() - moved_us > PATIENCE_SECONDS * SECOND_US:
-            return
-        elif not claims:
-            clock.sleep(max(POLL_SECONDS, min(1.0, (next_us - clock.now_us()) / SECOND_US)))
+            self.under_way.append((claims, self._sent(claims)))
+        return bool(claims)
+
+    def _sent(self, claims: Sequence[Claim]) -> Iterator[MeterOutcome]:
+        meter = self.meter
+        if isinstance(meter, BatchMeter):
+            return chain.from_iterable(
+                self.threads.map(lambda one: _send_batch_in_time(meter, one, self.clock), [claims])
+            )
+        return self.threads.map(lambda claim: _send_in_time(meter, claim, self.clock), claims)
+
+    def settle(self) -> list[MeterOutcome]:
+        """Wait for the answers to the oldest batch, and store them while the others are under way."""
+        claims, sent = self.under_way.popleft()
+        outcomes = list(sent)
+        self.ledger.settle(list(zip(claims, outcomes, strict=True)), self.clock.now_us())
+        return outcomes
 
 
-def _claims_max(meter: Meter) -> int:
-    return SEND_THREADS * meter.batch_max if isinstance(meter, BatchMeter) else CLAIMS_MAX
-
-
-def _send_all(meter: Meter, claims: Sequence[Claim], threads: Pool, clock: Clock) -> list[MeterOutcome]:
-    """Send claims in parallel: each is of another (customer, meter), so none has two calls in flight."""
+def batch_size(meter: Meter) -> tuple[int, int]:
+    """How many meter events are claimed together, and how many such batches are under way at most."""
     if isinstance(meter, BatchMeter):
-        batches = batched(claims, meter.batch_max)
-        return list(chain.from_iterable(threads.map(lambda batch: _send_batch_in_time(meter, batch, clock), batches)))
-    return list(threads.map(lambda claim: _send_in_time(meter, claim, clock), claims))
+        return meter.batch_max, SEND_THREADS
+    return CLAIMS_MAX, BATCHES_MAX
+
+
+def _send_open(sending: _Sending, sent: Sent, progress: Progress, total: int) -> None:
+    moved_us, refusal = sending.clock.now_us(), ""
+    while True:
+        is_over = bool(refusal) or sending.clock.now_us() - moved_us > PATIENCE_SECONDS * SECOND_US
+        if not is_over and sending.start():
+            continue
+        if sending.under_way:
+            outcomes = sending.settle()
+            sent.answers.update(outcome.answer for outcome in outcomes)
+            refusal = refusal or refusal_in(outcomes)
+            if any(outcome.answer in TAKEN for outcome in outcomes):
+                moved_us = sending.clock.now_us()
+                progress("send", sum(sent.answers[answer] for answer in TAKEN), total)
+        elif refusal:
+            raise KeyRefused(refusal)
+        elif is_over or (next_us := sending.ledger.next_attempt_at_us()) is None:
+            return
+        else:
+            sending.clock.sleep(max(POLL_SECONDS, min(1.0, (next_us - sending.clock.now_us()) / SECOND_US)))
 
 
 def _send_in_time(meter: SingleMeter, claim: Claim, clock: Clock) -> MeterOutcome:
@@ -173,6 +203,11 @@ TAKEN = (Answer.ACCEPTED, Answer.STREAMED, Answer.DUPLICATE)
 
 def raise_refused(outcomes: Sequence[MeterOutcome]) -> None:
     """A refused key is raised only after every answer of the batch is stored."""
-    for outcome in outcomes:
-        if outcome.detail.startswith(REFUSED):
-            raise KeyRefused(outcome.detail.removeprefix(REFUSED))
+    if refusal := refusal_in(outcomes):
+        raise KeyRefused(refusal)
+
+
+def refusal_in(outcomes: Sequence[MeterOutcome]) -> str:
+    """What a refused key was told; empty if none was refused."""
+    told = (outcome.detail.removeprefix(REFUSED) for outcome in outcomes if outcome.detail.startswith(REFUSED))
+    return next(told, "")
