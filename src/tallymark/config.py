@@ -84,6 +84,7 @@ class Config:
     source: str
     export_url: str | None
     export_s3_endpoint: str | None
+    clickhouse_url: str | None = field(repr=False)
     marks: str
     use_tag_filtering: bool
     sync_lookback_days: Decimal
@@ -153,7 +154,7 @@ class Config:
 
     @property
     def bulk_source(self) -> str | None:
-        """What is read before Langfuse's API, or instead of it: "export" or nothing."""
+        """What is read before Langfuse's API, or instead of it: "export", "clickhouse" or nothing."""
         return self.source if self.source in BULK_SOURCES else None
 
     @property
@@ -245,8 +246,13 @@ def require_langfuse(config: Config) -> None:
 
 def require_bulk(config: Config) -> None:
     """Raise ConfigError that names the setting, if BILLING_SOURCE names something whose place is not set."""
-    if config.source == "export" and config.export_url is None:
-        raise ConfigError("BILLING_SOURCE is export, but BILLING_EXPORT_URL is not set; set it, or another source")
+    places = {
+        "export": ("BILLING_EXPORT_URL", config.export_url),
+        "clickhouse": ("BILLING_CLICKHOUSE_URL", config.clickhouse_url),
+    }
+    name, place = places.get(config.source, ("", ""))
+    if place is None:
+        raise ConfigError(f"BILLING_SOURCE is {config.source}, but {name} is not set; set it, or another source")
 
 
 def require_stripe(config: Config) -> None:

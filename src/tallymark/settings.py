@@ -13,7 +13,7 @@ from tallymark.core.secrets import hide, mask, mask_url
 from tallymark.rating.fields import parse_amount, parse_text
 from tallymark.rating.rate import OWNERS
 
-BULK_SOURCES = ("export",)
+BULK_SOURCES = ("export", "clickhouse")
 """Words of BILLING_SOURCE that name no API of Langfuse."""
 
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
@@ -124,6 +124,14 @@ def parse_export_url(text: str) -> str:
     if scheme == "s3" and ("@" in url or not urlsplit(url).hostname):
         raise ValueError("must be s3://BUCKET/PREFIX without user or password; keys are found as boto3 does")
     return url
+
+
+def parse_clickhouse_url(text: str) -> str:
+    """Read the address of a ClickHouse server. Raises ValueError, which does not repeat it, otherwise."""
+    url = parse_secret(text)
+    if not _is_web_address(url) or any(sign in url for sign in "?#"):
+        raise ValueError("must be http(s)://USER:PASSWORD@HOST:PORT/DATABASE, the port of ClickHouse's HTTP interface")
+    return url.rstrip("/")
 
 
 def parse_meter_event_name(text: str) -> str:
@@ -265,7 +273,7 @@ SETTINGS: tuple[Setting, ...] = (
         one_of("auto", "traces", "observations", *BULK_SOURCES),
         "auto",
         "What is read: Langfuse's API traces (v3, v4 legacy) or observations (v4, Cloud), or auto to ask the server; "
-        "or export: its blob storage export, then the API.",
+        "export (its blob storage export, then the API) or clickhouse (its database).",
     ),
     Setting(
         ("BILLING_EXPORT_URL",),
@@ -278,6 +286,14 @@ SETTINGS: tuple[Setting, ...] = (
         parse_web_url,
         None,
         "Address of an S3-compatible server that holds the export; by default AWS. Its keys are found as boto3 does.",
+    ),
+    Setting(
+        ("BILLING_CLICKHOUSE_URL",),
+        parse_clickhouse_url,
+        None,
+        "Langfuse's ClickHouse, for BILLING_SOURCE=clickhouse: https://USER:PASSWORD@HOST:8443/DATABASE, of a user who "
+        "may only read.",
+        secret=True,
     ),
     Setting(
         ("BILLING_MARKS",),

@@ -132,7 +132,7 @@ def test_any_workload_is_billed_as_through_the_api(workload, tmp_path_factory):
     for generation, api in (("legacy", "traces"), ("events_only", "observations")):
         through_api = Bill(api, workload)
         through_export = Bill(
-            api, workload, export=lambda langfuse, one=generation: exported(folder / one, one, langfuse)
+            api, workload, bulk=lambda langfuse, one=generation: exported(folder / one, one, langfuse)
         )
 
         assert through_export.by_hour == through_api.by_hour

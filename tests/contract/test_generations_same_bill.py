@@ -33,10 +33,10 @@ HOUR_SECONDS = 3600
 class Bill:
     """What one sync of a workload through one generation came to."""
 
-    def __init__(self, generation, workload, attributes_on="every", export=None):
+    def __init__(self, generation, workload, attributes_on="every", bulk=None):
         """`workload` yields (trace, observations) or (trace, observations, where the trace's attributes are).
 
-        `export` writes an export of the sandbox, and gives the settings that read it.
+        `bulk` puts what the sandbox holds where a bulk source reads it, and gives the settings for that.
         """
         clock = VirtualClock(NOW_US)
         stripe = SandboxStripe(clock=clock)
@@ -56,14 +56,14 @@ class Bill:
                     "STRIPE_SECRET_KEY": "sk_test_sandbox",
                     "BILLING_STRIPE_REQUESTS_PER_SECOND": "1000",
                     "BILLING_LEDGER_URL": f"sqlite:///{ledger}",
-                    **(export(langfuse) if export else {}),
+                    **(bulk(langfuse) if bulk else {}),
                 },
             )
-            # With a range of somebody's choice the API is read, and not the export.
-            self.summary = sync(settings, clock=clock, from_us=None if export else FROM_US)
+            # With a range of somebody's choice the API is read, and no export.
+            self.summary = sync(settings, clock=clock, from_us=None if bulk else FROM_US)
             with contextlib.closing(sqlite3.connect(ledger)) as database:
                 self._read(database, stripe)
-        assert self.summary.source == (f"export, {generation}" if export else generation)
+        assert self.summary.source in ((f"export, {generation}", "clickhouse") if bulk else (generation,))
 
     def _read(self, database, stripe):
         self.by_hour = dict_of(

@@ -18,7 +18,7 @@ from ..ledger import Ledger
 from ..ledger.ledger import Coverage
 from ..ledger.rows import RunRef
 from ..marks.langfuse import Mark
-from .bulk import Wanted, export_alone
+from .bulk import Wanted, export_alone, read_clickhouse
 from .collect import Collected, log_unknown_marks, range_of, remember_projects
 from .mark import KEPT
 from .progress import Progress, quiet
@@ -121,6 +121,8 @@ def _collect(
     if stations.config.bulk_source == "export":
         wanted = Wanted(span, coverage, DAY_US)
         export_alone(stations, project, chosen, decider, run, wanted, progress, collected)
+    elif stations.config.bulk_source == "clickhouse":
+        read_clickhouse(stations, project, chosen, decider, run, span, coverage, progress, collected)
     else:
         collect_span(
             stations,

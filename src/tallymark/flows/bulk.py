@@ -1,13 +1,15 @@
 """Collect from a bulk source: an engine adds up whole traces, which are decided and recorded a batch at a time.
 
-The source is Langfuse's blob export; where it ends the API goes on (docs/adr/0040).
+The source is Langfuse's blob export, where it ends the API goes on; or its ClickHouse (docs/adr/0040).
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from ..core.clock import DAY_US, HOUR_US, format_time
 from ..core.decisions import Known, Outcome, TraceKey, key_of
@@ -17,15 +19,16 @@ from ..ledger.ledger import Coverage
 from ..ledger.rows import RunRef
 from ..ledger.staging import score_marks
 from ..rating.rules import AiBasis
+from ..source.clickhouse import ClickHouseServer, ClickHouseSource
 from ..source.export import ExportSource
 from ..source.export_files import open_store
 from ..source.projects import project_id_of
 from ..source.rows import Page
 from ..source.traces import IdStream
-from .collect import Collected, Range, distinct, reached, remember_projects
+from .collect import REVISIT_ROWS, Collected, Range, confirm_shrunk, distinct, reached, remember_projects
 from .decide import Decider
 from .progress import Progress
-from .read import Chosen, look_at_scores, traces_of
+from .read import Chosen, look_at_scores, project_ids_of, traces_of
 from .read_ahead import ahead, batches
 from .stations import Project, Stations
 
@@ -41,6 +44,7 @@ LATE = (
 
 
 def _collect(
+    source: ExportSource | ClickHouseSource,
     pages: Iterator[Page],
     stations: Stations,
     decider: Decider,
@@ -50,10 +54,8 @@ def _collect(
     progress: Progress,
     collected: Collected,
 ) -> int:
-    """Decide and record every trace, each batch in one transaction; how many look cheaper than they were billed.
-
-    A bill is never lowered by this: what makes a trace dearer may lie where was not read.
-    """
+    """Decide and record every trace, each batch in one transaction; how many look cheaper than they were billed."""
+    collected.bulk = source.name
     ledger, span, coverage, cheaper = stations.ledger, wanted.span, wanted.coverage, 0
     for batch in batches(ahead(pages), BATCH_PAGES):
         traces = distinct(trace for page in batch for trace in page.traces if span.settles(trace))
@@ -65,7 +67,7 @@ def _collect(
         collected.rows += sum(page.rows for page in batch)
         collected.unreadable += [problem for page in batch for problem in page.unreadable]
         cheaper += len(decider.shrunk)
-        decider.shrunk = {}
+        confirm_shrunk(source, ledger, decider, run, collected)
         progress("read", collected.rows, None)
     if coverage is not None:
         ledger.put_coverage(coverage)
@@ -82,10 +84,12 @@ def _is_meant(trace: Trace, span: Range, known: Mapping[TraceKey, Known]) -> boo
 
 def _export_of(stations: Stations, project: Project, reach_us: int) -> ExportSource:
     """The export of a project. Raises ConfigError if there is none, or a package is missing."""
-    config = stations.config
-    by_model = any(rule.ai is AiBasis.TOKENS for rule in config.rate_card.rules)
-    store = open_store(config.export_url or "", config.export_s3_endpoint)
-    return ExportSource(store, _project_id(stations, project), reach_us, by_model=by_model)
+    store = open_store(stations.config.export_url or "", stations.config.export_s3_endpoint)
+    return ExportSource(store, _project_id(stations, project), reach_us, by_model=_rates_by_model(stations))
+
+
+def _rates_by_model(stations: Stations) -> bool:
+    return any(rule.ai is AiBasis.TOKENS for rule in stations.config.rate_card.rules)
 
 
 def _project_id(stations: Stations, project: Project) -> str:
@@ -176,8 +180,7 @@ def _read_export(
     span = wanted.span
     noticed = _noticed_by_api(stations, project, chosen, run, span)
     pages = source.read(span.from_us, span.to_us)
-    cheaper = _collect(pages, stations, decider, run, wanted, noticed, progress, collected)
-    collected.bulk = source.name
+    cheaper = _collect(source, pages, stations, decider, run, wanted, noticed, progress, collected)
     _log_export(source, cheaper)
 
 
@@ -225,3 +228,98 @@ def _with_scores(stations: Stations, traces: Sequence[Trace], known: Mapping[Tra
     new = [key_of(trace) for trace in traces if _is_new(trace, known)]
     scored = score_marks(stations.ledger, new) if new else set()
     return [replace(trace, marked="score") if key_of(trace) in scored else trace for trace in traces]
+
+
+# ---- ClickHouse
+
+
+def read_clickhouse(
+    stations: Stations,
+    project: Project,
+    chosen: Chosen,
+    decider: Decider,
+    run: RunRef,
+    span: Range,
+    coverage: Coverage | None,
+    progress: Progress,
+    collected: Collected,
+) -> None:
+    """Read a range from ClickHouse instead of the API, and what is held and was decided under other settings."""
+    with _clickhouse_of(stations, project, chosen) as source:
+        to_us = min(span.to_us, span.settled_us)
+        # Hardly any trace lies in the future, so one window asks for all of it.
+        pages = chain(source.read(span.from_us, to_us), source.read_at_once(span.future_us, span.to_us))
+        _collect_all(source, pages, stations, project, decider, run, Wanted(span, coverage, 0), progress, collected)
+
+
+def read_clickhouse_changes(
+    stations: Stations,
+    project: Project,
+    chosen: Chosen,
+    decider: Decider,
+    run: RunRef,
+    span: Range,
+    coverage: Coverage | None,
+    progress: Progress,
+    collected: Collected,
+) -> None:
+    """Read from ClickHouse what was written since the last time, whenever it happened; at first all of the range.
+
+    How far that is, by the time of writing, is a coverage of its own. It is believed less the overlap, for rows that
+    another table gave later (facts/langfuse.md section 6).
+    """
+    if coverage is None:
+        read_clickhouse(stations, project, chosen, decider, run, span, coverage, progress, collected)
+        return
+    ledger, config = stations.ledger, stations.config
+    purpose = f"clickhouse-{coverage.purpose}"
+    written = ledger.coverage(project.source_key, purpose)
+    if written is None or span.from_us < written.from_us:
+        read_clickhouse(stations, project, chosen, decider, run, span, coverage, progress, collected)
+    else:
+        since_us = written.believed(run.now_us, config.lookback_us).to_us - max(config.overlap_us, HOUR_US)
+        wanted = Wanted(replace(span, from_us=coverage.from_us), coverage, 0)
+        with _clickhouse_of(stations, project, chosen) as source:
+            pages = source.changed(since_us)
+            _collect_all(source, pages, stations, project, decider, run, wanted, progress, collected)
+    ledger.put_coverage(Coverage(project.source_key, purpose, coverage.from_us, span.settled_us))
+
+
+def _collect_all(
+    source: ClickHouseSource,
+    pages: Iterator[Page],
+    stations: Stations,
+    project: Project,
+    decider: Decider,
+    run: RunRef,
+    wanted: Wanted,
+    progress: Progress,
+    collected: Collected,
+) -> None:
+    _collect(source, pages, stations, decider, run, wanted, _as_they_are, progress, collected)
+    for project_id in project_ids_of(stations, project, collected):
+        after = ""
+        while ids := stations.ledger.held_stale(run, project_id, after, REVISIT_ROWS):
+            after = ids[-1]
+            traces = distinct(source.read_many(ids).traces)
+            collected.count(stations.ledger.record(run, traces, decider))
+            confirm_shrunk(source, stations.ledger, decider, run, collected)
+
+
+def _as_they_are(traces: Sequence[Trace], _known: Mapping[TraceKey, Known]) -> list[Trace]:
+    """What ClickHouse tells of marks is how they are now."""
+    return list(traces)
+
+
+@contextlib.contextmanager
+def _clickhouse_of(stations: Stations, project: Project, chosen: Chosen) -> Iterator[ClickHouseSource]:
+    """The ClickHouse of a project, which is read by the rules of the API that its server offers."""
+    config = stations.config
+    with contextlib.closing(ClickHouseServer(config.clickhouse_url or "")) as server:
+        yield ClickHouseSource(
+            server,
+            _project_id(stations, project),
+            chosen.generation,
+            by_model=_rates_by_model(stations),
+            window_us=config.window_us_max,
+        )

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from ..core.clock import parse_time
 from ..core.decisions import Decision, Known, Outcome, TraceKey, key_of
@@ -117,7 +118,7 @@ def collect(
         traces = _looked_up(source, traces, snapshot.known, scored)
         collected.count(ledger.record(run, traces, decider, reached(coverage, batch, span), snapshot))
         collected.unreadable += [problem for page in batch for problem in page.unreadable]
-        _confirm_shrunk(source, ledger, decider, run, collected)
+        confirm_shrunk(source, ledger, decider, run, collected)
         progress("read", collected.rows, max(page.total_items for page in batch))
     if coverage is not None:
         ledger.put_coverage(coverage)
@@ -154,10 +155,18 @@ def collect_page(
     scored = source.scored(min(times), max(times) + 1000)
     traces = _looked_up(source, sorted(traces, key=lambda t: t.timestamp_us), ledger.known(traces), scored)
     collected.count(ledger.record(run, traces, decider))
-    _confirm_shrunk(source, ledger, decider, run, collected)
+    confirm_shrunk(source, ledger, decider, run, collected)
 
 
-def _confirm_shrunk(source: TracesSource, ledger: Ledger, decider: Decider, run: RunRef, collected: Collected) -> None:
+class Confirms(Protocol):
+    """Reads traces again so widely that a lower bill can be believed."""
+
+    def confirm(self, traces: Sequence[Trace]) -> list[Trace]:
+        """The traces as they are, all of their parts added up; none that could not be read so."""
+        ...
+
+
+def confirm_shrunk(source: Confirms, ledger: Ledger, decider: Decider, run: RunRef, collected: Collected) -> None:
     """Read traces that look cheaper than billed again, widely, before the bill is lowered."""
     if not decider.shrunk:
         return

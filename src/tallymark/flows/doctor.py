@@ -18,7 +18,7 @@ from ..meter.subscriptions import may_read
 from ..remote.langfuse import LangfuseClient
 from ..source.probe import choose, probe, server_version
 from ..source.projects import projects_of
-from .bulk_checks import check_export
+from .bulk_checks import check_clickhouse, check_export
 from .clocks import clock_problem, server_time_us
 from .exposure import exposed
 from .findings import Finding
@@ -96,6 +96,8 @@ def _langfuse_steps(check: str, config: Config, client: LangfuseClient, clock: C
         yield _tag_filtering(check, generation)
     if config.bulk_source == "export":
         yield from check_export(config, projects[0].id, clock)
+    if config.bulk_source == "clickhouse":
+        yield from check_clickhouse(config, projects[0].id, generation, clock)
 
 
 def _marks(check: str, config: Config, generation: str) -> Finding:

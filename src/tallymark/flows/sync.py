@@ -21,7 +21,7 @@ from ..ledger.reports import unexplained_reports
 from ..ledger.rows import Asked, RunRef
 from ..ledger.rulings import ruling_of
 from ..rating.cards import card_text
-from .bulk import export_first
+from .bulk import export_first, read_clickhouse, read_clickhouse_changes
 from .cancel import cancel_lower
 from .clocks import clock_problem, require_right_clock
 from .collect import Collected, Range, log_unknown_marks, range_of, remember_projects
@@ -266,7 +266,8 @@ def _collect(
         _read(stations, project, request, run, span, chosen, progress, collected)
     remember_projects(stations.ledger, project.source_key, collected.project_ids)
     if collected.bulk:
-        chosen = replace(chosen, generation=f"{collected.bulk}, {chosen.generation}")
+        also = "" if collected.bulk == "clickhouse" else f", {chosen.generation}"
+        chosen = replace(chosen, generation=f"{collected.bulk}{also}")
     return chosen, collected
 
 
@@ -289,18 +290,23 @@ def _read(
     if stations.config.bulk_source == "export" and request.is_incremental:
         coverage = coverage_after(stations, project, purpose, span)
         span = export_first(stations, project, chosen, decider, run, span, coverage, progress, collected)
-    collect_span(
-        stations,
-        project,
-        chosen,
-        decider,
-        run,
-        span,
-        coverage_after(stations, project, purpose, span),
-        check_scores=check_scores,
-        progress=progress,
-        collected=collected,
-    )
+    coverage = coverage_after(stations, project, purpose, span)
+    if stations.config.bulk_source == "clickhouse":
+        read = read_clickhouse_changes if request.is_incremental else read_clickhouse
+        read(stations, project, chosen, decider, run, span, coverage, progress, collected)
+    else:
+        collect_span(
+            stations,
+            project,
+            chosen,
+            decider,
+            run,
+            span,
+            coverage,
+            check_scores=check_scores,
+            progress=progress,
+            collected=collected,
+        )
     if request.is_whole:
         settle_deleted(stations, project, chosen, decider, run, span, collected)
 
