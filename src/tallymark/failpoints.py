@@ -51,6 +51,7 @@ class Step(StrEnum):
     PUT_PLAN = "put plan"
     END_PART = "end part"
     MOVE_PLAN = "move plan"
+    RESERVE = "reserve"
     BACK_UP = "back up"
     RESTORE = "restore"
     LANGFUSE_READ = "langfuse read"

@@ -18,12 +18,13 @@ from builders import NOW_US, PROJECT, settings_for
 from databases import DATABASES, POSTGRES, SQLITE
 from tallymark import config as configuration
 from tallymark.clock import SystemClock
-from tallymark.core.clock import DAY_US, HOUR_US
+from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US
 from tallymark.core.readings import Reading
 from tallymark.core.types import Unit
 from tallymark.errors import ConfigError, LedgerUnreachable, NotFound
 from tallymark.flows import plan_stages, planning, working
 from tallymark.flows.backfill import backfill
+from tallymark.flows.budgets import SharedPace
 from tallymark.flows.collect import range_of
 from tallymark.flows.decide import Decider
 from tallymark.flows.plan_status import cancel_plan, list_plans, wait_for
@@ -32,6 +33,7 @@ from tallymark.flows.reconcile import reconcile
 from tallymark.flows.sync import sync
 from tallymark.flows.working import plan_for_workers, queue_of, work
 from tallymark.ledger import open_ledger
+from tallymark.ledger.budgets import reserve
 from tallymark.ledger.plans import CANCELLED, READ, Part, Plan, end_part, open_part, put_plan, stop_plan
 from tallymark.ledger.rows import RunRef
 from tallymark.ledger.staging import decide_staged, stage
@@ -125,6 +127,7 @@ def test_a_sync_by_workers_bills_and_marks_all_and_reconciles(world, generation)
     again = sync(config, full=True)
     assert (again.meter_events.accepted, again.adjusted, again.processed, again.marks.written) == (0, 0, 0, 0)
     assert reconcile(config)[0].explained
+    assert here.ask("select count(*) from fact where name like 'turns at stripe %'") == [(1,)]
     (status,) = list_plans(config, 5)
     assert (status.state, status.done, status.rows >= summary.fetched - 5) == ("done", status.total, True)
 
@@ -397,6 +400,54 @@ def test_windows_cover_a_range_without_a_gap(hours, beyond):
     assert all(first[1] == second[0] for first, second in pairwise(windows))
     assert all(start < end for start, end in windows)
     assert len(windows) <= planning.WINDOWS + 2
+
+
+# --- budgets
+
+
+class Waiting:
+    """A clock that notes how long somebody would wait, in seconds, and does not."""
+
+    def __init__(self):
+        self.waited = []
+
+    def now_us(self):
+        return SystemClock().now_us()
+
+    def sleep(self, seconds):
+        self.waited.append(seconds)
+
+
+def test_turns_of_two_workers_are_apart(ledger_url):
+    """Whoever asks, in whatever order: each turn comes one interval after the one before, of all workers."""
+    clock = Waiting()
+    with contextlib.ExitStack() as stack:
+        one, two = (SharedPace(ledger_url, "stripe", MINUTE_US, clock) for _ in range(2))
+        for pace in (one, two):
+            stack.callback(pace.close)
+        for pace in (one, two, two, one):
+            pace.wait()
+
+    # The first need not wait.
+    assert [round(seconds / 60) for seconds in clock.waited[-3:]] == [1, 2, 3]
+
+
+def test_turns_are_reserved_in_chunks_where_they_are_many(ledger_url, look):
+    """One transaction for several requests."""
+    pace = SharedPace(ledger_url, "stripe", 25_000, Waiting())
+    with contextlib.closing(pace):
+        pace.wait()
+        before = look("select value from fact where name = 'turns at stripe'")
+        pace.wait()
+        assert look("select value from fact where name = 'turns at stripe'") == before
+
+
+def test_turns_that_a_wrong_clock_reserved_hold_nobody_up(ledger):
+    """A server whose clock was a day ahead, and is right again."""
+    ledger.put_fact("turns at stripe", str(SystemClock().now_us() + DAY_US))
+
+    assert reserve(ledger, "stripe", 1, MINUTE_US) == 0
+    assert reserve(ledger, "stripe", 1, MINUTE_US) > 0
 
 
 @pytest.mark.parametrize("error", [exceptions.ConnectorException(), PoolTimeout("no postgresql://someone:secret@host")])

@@ -400,7 +400,7 @@ SCENARIOS = (
     ),
     Scenario(
         "workers",
-        (Step.END_PART, Step.MOVE_PLAN),
+        (Step.END_PART, Step.MOVE_PLAN, Step.RESERVE),
         WORK,
         before=planned,
         constants=WORKERS,

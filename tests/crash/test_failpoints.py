@@ -37,7 +37,7 @@ AROUND_SENDING = (
 # What two workers do to the same rows.
 SHARED = (Step.RECORD, Step.GATHER, Step.CLAIM, Step.STRIPE_SEND, Step.SETTLE)
 # Workers need PostgreSQL.
-BY_WORKERS = (Step.PUT_PLAN, Step.END_PART, Step.MOVE_PLAN)
+BY_WORKERS = (Step.PUT_PLAN, Step.END_PART, Step.MOVE_PLAN, Step.RESERVE)
 CLAIMS = SMALL["tallymark.flows.send.CLAIMS_MAX"]
 # In how many scenarios each side of each step is tried; `make crash` tries it in three.
 SCENARIOS_EACH = int(os.environ.get("CRASH_SCENARIOS", "1"))

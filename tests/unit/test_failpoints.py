@@ -60,6 +60,7 @@ PLACES = {
     Step.PUT_PLAN: {"ledger.plans.put_plan"},
     Step.END_PART: {"ledger.plans._end_part", "ledger.plans.try_part_again"},
     Step.MOVE_PLAN: {"ledger.plans._move", "ledger.plans.hand_back_readings"},
+    Step.RESERVE: {"ledger.budgets.reserve"},
     Step.LANGFUSE_READ: {"remote.langfuse.LangfuseClient._once"},
     Step.LANGFUSE_WRITE: {"remote.langfuse.LangfuseClient._once"},
     Step.STRIPE_SEND: {"meter.stripe_events.StripeMeter.send", "meter.stripe_v2.StripeV2Meter.send"},

@@ -27,6 +27,14 @@ class Clock(Protocol):
         ...
 
 
+class Pace(Protocol):
+    """Spaces requests to one service, so that a budget is kept."""
+
+    def wait(self) -> None:
+        """Wait for this request's turn."""
+        ...
+
+
 def from_datetime(moment: datetime) -> int:
     """Microseconds since 1970 of an aware datetime. Raises ValueError for a naive one, and for one that is far off."""
     if moment.tzinfo is None:

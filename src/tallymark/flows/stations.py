@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ..clock import SystemClock
 from ..config import Config, ProjectConfig, require_bulk, require_langfuse, require_stripe
-from ..core.clock import Clock
+from ..core.clock import MINUTE_US, SECOND_US, Clock, Pace
 from ..core.ids import digest
 from ..core.states import Answer, CancelClaim, Claim, MeterOutcome
 from ..ledger import Ledger
 from ..ledger.guard import guarded, using_ledger
 from ..ledger.opening import dry_copy
 from ..marks.langfuse import LangfuseMarks, Mark, Written
-from ..meter.stripe_events import StripeMeter
+from ..meter.stripe_events import StripeMeter, requests_per_second_of
 from ..meter.stripe_stream import StripeStream
 from ..meter.stripe_v2 import StripeV2Meter
 from ..remote.langfuse import LangfuseClient
+from .budgets import SharedPace
 from .mark import Marker
 from .rules import with_rules
 from .send import Meter
 from .summary import Requests
 
 DRY_MARKS = 1000
+STRIPE = "stripe"
 GARBAGE_THRESHOLD = 200_000
 
 
@@ -59,8 +61,12 @@ class Stations:
 
 
 @contextlib.contextmanager
-def open_stations(config: Config, *, dry_run: bool, clock: Clock | None = None) -> Iterator[Stations]:
+def open_stations(
+    config: Config, *, dry_run: bool, clock: Clock | None = None, shared: bool = False
+) -> Iterator[Stations]:
     """Open ledger, clients and meter. A dry run gets a throw-away copy of the ledger and sends nothing.
+
+    `shared`: budgets of requests are those of all workers together.
 
     Raises ConfigError if a key is missing, before anything is opened.
     """
@@ -73,10 +79,11 @@ def open_stations(config: Config, *, dry_run: bool, clock: Clock | None = None) 
         stack.enter_context(_rare_collections())
         stack.enter_context(guarded())
         ledger = stack.enter_context(dry_copy(config.ledger_url) if dry_run else using_ledger(config.ledger_url))
-        projects = tuple(_project(config, project, clock, dry_run) for project in config.projects)
+        paces = _shared_paces(config, clock, stack) if shared else {}
+        projects = tuple(_project(config, project, clock, dry_run, paces) for project in config.projects)
         for project in projects:
             stack.callback(project.client.close)
-        stripe = None if dry_run else open_meter(config, clock)
+        stripe = None if dry_run else open_meter(config, clock, paces.get(STRIPE))
         meter = DryMeter() if stripe is None else meter_of(config, stripe, clock)
         yield Stations(with_rules(config, ledger), clock, ledger, projects, meter, stripe)
 
@@ -92,8 +99,25 @@ def _rare_collections() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def _project(config: Config, project: ProjectConfig, clock: Clock, dry_run: bool) -> Project:
-    client = open_client(config, project, clock)
+def _shared_paces(config: Config, clock: Clock, stack: contextlib.ExitStack) -> dict[str, Pace]:
+    """By service, how all workers together space their requests; Langfuse's servers only if there is a budget."""
+    secret_key, wanted = config.stripe_secret_key or "", config.stripe_requests_per_second
+    intervals_us = {STRIPE: SECOND_US // (wanted or requests_per_second_of(secret_key))}
+    services = {STRIPE: f"stripe {digest(secret_key)}"}
+    if config.langfuse_requests_per_minute is not None:
+        for project in config.projects:
+            name = source_key(project.base_url, project.public_key or "")
+            intervals_us[name], services[name] = MINUTE_US // config.langfuse_requests_per_minute, f"langfuse {name}"
+    paces = {}
+    for name, interval_us in intervals_us.items():
+        pace = SharedPace(config.ledger_url, services[name], max(1, interval_us), clock)
+        stack.callback(pace.close)
+        paces[name] = pace
+    return dict(paces)
+
+
+def _project(config: Config, project: ProjectConfig, clock: Clock, dry_run: bool, paces: Mapping[str, Pace]) -> Project:
+    client = open_client(config, project, clock, paces.get(source_key(project.base_url, project.public_key or "")))
     marker: Marker = DryMarks() if dry_run else LangfuseMarks(client, clock)
     return Project(project.name, source_key_of(client), client, marker)
 
@@ -108,7 +132,7 @@ def source_key(base_url: str, public_key: str) -> str:
     return digest(f"{base_url.rstrip('/')} {public_key}")
 
 
-def open_client(config: Config, project: ProjectConfig, clock: Clock) -> LangfuseClient:
+def open_client(config: Config, project: ProjectConfig, clock: Clock, pace: Pace | None = None) -> LangfuseClient:
     """A client for one project."""
     return LangfuseClient(
         project.base_url,
@@ -116,16 +140,18 @@ def open_client(config: Config, project: ProjectConfig, clock: Clock) -> Langfus
         project.secret_key or "",
         clock,
         config.langfuse_requests_per_minute,
+        pace,
     )
 
 
-def open_meter(config: Config, clock: Clock) -> StripeMeter:
+def open_meter(config: Config, clock: Clock, pace: Pace | None = None) -> StripeMeter:
     """The account that the settings name."""
     return StripeMeter(
         config.stripe_secret_key or "",
         clock,
         api_base=config.stripe_api_base,
         requests_per_second=config.stripe_requests_per_second,
+        pace=pace,
     )
 
 

@@ -238,7 +238,9 @@ class _Hands:
         if getattr(self._own, "plan_id", "") != plan_id:
             self.close_own()
             waiting, stack = Interruptible(self._clock, self._stop), ExitStack()
-            self._own.stations = stack.enter_context(open_stations(self._config, dry_run=False, clock=waiting))
+            self._own.stations = stack.enter_context(
+                open_stations(self._config, dry_run=False, clock=waiting, shared=True)
+            )
             self._own.plan_id, self._own.stack, self._own.waiting = plan_id, stack, waiting
             self._open.append(stack)
         try:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from .. import machine
-from ..core.clock import SECOND_US, Clock, wait_seconds
+from ..core.clock import SECOND_US, Clock, Pace, wait_seconds
 from ..core.secrets import told
 from ..core.states import Answer, CancelClaim, Claim, MeterOutcome, payload_of
 from ..errors import KeyRefused, MeterError, NotPermitted, Refused, RemoteError, Unavailable, Unreachable
@@ -60,6 +60,15 @@ class _Pace:
             self.clock.sleep(ahead_us / SECOND_US)
 
 
+def _kind_of(secret_key: str) -> str:
+    return "live" if "_live_" in secret_key else "test"
+
+
+def requests_per_second_of(secret_key: str) -> int:
+    """How many requests in a second fit a key of its mode, unless set otherwise."""
+    return REQUESTS_PER_SECOND_LIVE if _kind_of(secret_key) == "live" else REQUESTS_PER_SECOND_TEST
+
+
 class StripeMeter:
     """One Stripe account, and meter events sent to it by v1. Safe to use from several threads."""
 
@@ -70,11 +79,11 @@ class StripeMeter:
         *,
         api_base: str | None = None,
         requests_per_second: int | None = None,
+        pace: Pace | None = None,
     ) -> None:
-        self._key_kind = "live" if "_live_" in secret_key else "test"
+        self._key_kind = _kind_of(secret_key)
         self._restricted = secret_key.startswith("rk_")
-        default = REQUESTS_PER_SECOND_LIVE if self._key_kind == "live" else REQUESTS_PER_SECOND_TEST
-        self._pace = _Pace(requests_per_second or default, clock)
+        self._pace = pace or _Pace(requests_per_second or requests_per_second_of(secret_key), clock)
         self._lock = threading.Lock()
         self._clock = clock
         self.requests = 0

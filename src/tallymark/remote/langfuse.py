@@ -17,7 +17,7 @@ import msgspec
 import urllib3
 
 from .. import machine
-from ..core.clock import SECOND_US, Clock, wait_seconds
+from ..core.clock import SECOND_US, Clock, Pace, wait_seconds
 from ..core.secrets import told
 from ..errors import Garbled, KeyRefused, NotFound, Refused, RemoteError, TooMuch, Unavailable, Unreachable, WrongMode
 from ..failpoints import Side, Step, reach
@@ -55,7 +55,7 @@ class _Budget:
     clock: Clock
     sent_at_us: deque[int] = field(default_factory=deque)
 
-    def spend(self) -> None:
+    def wait(self) -> None:
         """Wait until one more request is within the budget, and count it."""
         if self.per_minute is None:
             return
@@ -68,7 +68,8 @@ class _Budget:
 class LangfuseClient:
     """Requests to one project of one server.
 
-    `base_url` names the server; `requests_per_minute` is a budget kept besides obeying 429 and Retry-After.
+    `base_url` names the server; `requests_per_minute` is a budget kept besides obeying 429 and Retry-After;
+    `pace` keeps one for several clients instead.
     Raises KeyRefused, Unreachable, Unavailable, Garbled, TooMuch or NotFound, never an error of the HTTP library.
     """
 
@@ -79,6 +80,7 @@ class LangfuseClient:
         secret_key: str,
         clock: Clock,
         requests_per_minute: int | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self.public_key = public_key
@@ -87,7 +89,7 @@ class LangfuseClient:
         self.requests = 0
         self.server_date: str | None = None
         self._clock = clock
-        self._budget = _Budget(requests_per_minute, clock)
+        self._pace = pace or _Budget(requests_per_minute, clock)
         # Reading ahead and looking up share a client.
         self._lock = threading.Lock()
         self._jitter = random.Random(0)  # noqa: S311 - spreads retries, keeps no secret
@@ -142,7 +144,7 @@ class LangfuseClient:
 
     def _once(self, method: str, url: str, body: bytes | None, decode: Callable[[bytes], T]) -> T:
         with self._lock:
-            self._budget.spend()
+            self._pace.wait()
             self.requests += 1
         headers = {**self._pool.headers, "content-type": "application/json"} if body is not None else None
         step = Step.LANGFUSE_READ if body is None else Step.LANGFUSE_WRITE
