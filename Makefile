@@ -1,5 +1,5 @@
 # What people and .ci/run call. Every target sets itself up; nothing but Python 3.11 or later and make is needed.
-.PHONY: demo stories test four-processes crash check format sim bench bench-full bench-publish bench-postgres fuzz audit clean help
+.PHONY: demo stories test four-processes crash check format sim bench bench-full bench-publish bench-postgres bench-workers fuzz audit clean help
 
 # Tests wait for children and disks about a third of their time.
 WORKERS ?= $(shell python3 -c 'import os; print(2 * os.cpu_count())' 2>/dev/null || echo auto)
@@ -54,6 +54,9 @@ audit:  ## look up all pinned packages among the known vulnerabilities; needs a 
 
 bench-postgres: .setup  ## measure a ledger in PostgreSQL against one in SQLite
 	.venv/bin/python -m bench.postgres
+
+bench-workers: .setup  ## measure 1, 2 and 4 workers; TRACES=400000: four of them, two killed on the way, tally exact
+	.venv/bin/python -m bench.workers $(if $(TRACES),--accept $(TRACES))
 
 clean:  ## remove what setup and tools made
 	rm -rf .venv .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

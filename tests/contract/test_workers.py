@@ -253,6 +253,21 @@ def test_another_range_waits_for_the_plan_that_goes_on(world):
         plan_for_workers(config, "backfill", from_us=SystemClock().now_us() - HOUR_US)
 
 
+def test_a_sync_of_another_kind_is_waited_for(world):
+    """An incremental sync goes on when the whole look-back is asked for: one follows the other."""
+    here = world()
+    config = settings_of(here)
+    first = plan_for_workers(config, "sync")
+    worker = threading.Thread(target=lambda: cancel_plan(config, first))
+    worker.start()
+
+    second = plan_for_workers(config, "sync", full=True)
+
+    worker.join()
+    assert second != first
+    assert [plan.state for plan in list_plans(config, 5)] == ["going on", "cancelled"]
+
+
 def test_workers_stop_by_a_word_and_leave_the_rest(world):
     """Told to stop, a worker ends between two steps; its window is open, and the next worker reads it."""
     here = world()

@@ -83,7 +83,7 @@ def run_by_workers(kind: str, as_json: bool, how: str, config: Any, *, progress:
     if options.pop("dry_run", False) or options.pop("trace_id", None):
         raise click.UsageError("--workers goes with neither --trace nor --dry-run; leave one of them out.")
     flow = working()
-    plan_id = flow.plan_for_workers(config, kind, **options)
+    plan_id = flow.plan_for_workers(config, kind, progress=progress, **options)
     from ..flows.plan_status import one_plan, wait_for
 
     if how == "leave":

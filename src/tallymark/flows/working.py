@@ -45,7 +45,7 @@ from .parts import do_part
 from .plan_stages import advance
 from .plan_status import until_ended, wait_for
 from .planning import BACKFILL, plan_backfill, plan_sync, request_of
-from .progress import Progress
+from .progress import Progress, quiet
 from .ranges import check_range
 from .service import (
     FULL_SYNC,
@@ -109,11 +109,12 @@ def plan_for_workers(
     use_tag_filtering: bool | None = None,
     clock: Clock | None = None,
     asked: Asked | None = None,
-    **_: object,
+    progress: Progress = quiet,
 ) -> str:
     """Plan a "backfill" or a "sync" for workers, or join the one that goes on; the plan's id.
 
-    Options are those of the flows of these names. Raises ConfigError, RemoteError or LedgerError.
+    Options are those of the flows of these names. A sync of another kind is waited for. Raises ConfigError, RemoteError
+    or LedgerError.
     """
     require_server(config)
     check_range(from_us, to_us)
@@ -122,12 +123,12 @@ def plan_for_workers(
             "workers read Langfuse's API, and BILLING_SOURCE names a source that one process reads at once; run it "
             "without --workers, or set BILLING_SOURCE to auto."
         )
+    only_pending = config.use_tag_filtering if use_tag_filtering is None else use_tag_filtering
+    request = Request(None, from_us, to_us, full, only_pending)
+    while kind == SYNC and (other := _other_sync(config, request)) is not None:
+        until_ended(config, other, progress, clock)
     with open_stations(config, dry_run=False, clock=clock) as stations:
-        if kind == BACKFILL:
-            plan = plan_backfill(stations, from_us, to_us)
-        else:
-            only_pending = config.use_tag_filtering if use_tag_filtering is None else use_tag_filtering
-            plan = plan_sync(stations, Request(None, from_us, to_us, full, only_pending), asked)
+        plan = plan_backfill(stations, from_us, to_us) if kind == BACKFILL else plan_sync(stations, request, asked)
     _put_plan_jobs(config, plan)
     return plan.plan_id
 
@@ -141,18 +142,16 @@ def jobs_by_workers(config: Config) -> list[ServiceJob]:
 
 
 def _sync(config: Config, full: bool, clock: Clock, progress: Progress, asked: Asked) -> Done:
-    while (other := _other_sync(config, full)) is not None:
-        until_ended(config, other, progress, clock)
-    plan_id = plan_for_workers(config, SYNC, full=full, clock=clock, asked=asked)
+    plan_id = plan_for_workers(config, SYNC, full=full, clock=clock, asked=asked, progress=progress)
     summary = wait_for(config, plan_id, progress, clock)
     return done_of(summary) if isinstance(summary, SyncSummary) else Done()
 
 
-def _other_sync(config: Config, full: bool) -> str | None:
+def _other_sync(config: Config, wanted: Request) -> str | None:
     """The plan of a sync that goes on and is not the one that is wanted."""
     with using_ledger(config.ledger_url) as ledger:
         plans = [plan for plan in open_plans(ledger) if plan.kind == SYNC]
-        return next((plan.plan_id for plan in plans if request_of(plan).full != full), None)
+        return next((plan.plan_id for plan in plans if request_of(plan).as_sync() != wanted), None)
 
 
 def _put_plan_jobs(config: Config, plan: Plan) -> None:

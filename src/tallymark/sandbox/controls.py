@@ -5,6 +5,7 @@ A control is `/sandbox/faults` or `/sandbox/clock`: GET shows it, POST changes i
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from email.utils import formatdate
 
@@ -53,8 +54,11 @@ class _Advance(msgspec.Struct, forbid_unknown_fields=True):
 class Controlled:
     """A service behind its controls. Its answers carry the clock's date, so that a client sees what time it is here."""
 
-    def __init__(self, service: Service, clock: OffsetClock, faults: Faults, plan: FaultPlan) -> None:
-        """Start with faults by that plan. Raises ValueError, which names what is wrong with it."""
+    def __init__(
+        self, service: Service, clock: OffsetClock, faults: Faults, plan: FaultPlan, latency_seconds: float = 0.0
+    ) -> None:
+        """Start with faults by that plan; each answer takes so much longer. Raises ValueError for a wrong plan."""
+        self._latency_seconds = latency_seconds
         self._service, self._clock, self._faults, self._plan = service, clock, faults, plan
         plan.apply(faults)
 
@@ -62,6 +66,8 @@ class Controlled:
         """Answer one request."""
         control = {"/sandbox/clock": self._time, "/sandbox/faults": self._fault_plan}.get(request.path)
         if control is None:
+            if not request.path.startswith("/sandbox/"):
+                time.sleep(self._latency_seconds)
             return self._dated(self._service.handle(request))
         try:
             return Response(200, msgspec.json.encode(control(request)), _JSON)

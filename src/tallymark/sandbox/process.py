@@ -56,6 +56,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
       "object" or a "list"; `unmerged_seconds`: how long a row that was written again stands there twice.
     - `visibility_seconds`: a write to Langfuse is seen only after this time.
     - `rate_limit_per_minute`: of Langfuse's legacy reads; `stripe_rate_limit_per_second`: of Stripe. None for no limit.
+    - `latency_seconds`: how much longer each request to Langfuse takes.
     - `stripe_processing_seconds`: how long Stripe takes for one meter event; `summary_lag_seconds`: until summaries
       show it; `customers_must_exist`: refuse a meter event for a customer who was not created.
     - `stripe_validation_seconds`: until Stripe judges a meter event that it answered with 200; `error_samples_max`: how
@@ -79,6 +80,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     visibility_seconds: float = 0.0
     rate_limit_per_minute: int | None = None
     stripe_rate_limit_per_second: int | None = None
+    latency_seconds: float = 0.0
     stripe_processing_seconds: float = 0.0
     summary_lag_seconds: float = 0.0
     stripe_validation_seconds: float = 5.0
@@ -147,7 +149,9 @@ def _open(options: Options, servers: ExitStack) -> Ready:
     langfuse, stripe = _langfuse(options, clock), _stripe(options, clock)
     traces = _fill(langfuse, options, now_us)
     plan = FaultPlan(rates=options.faults, hang_seconds=options.hang_seconds)
-    langfuse_server = servers.enter_context(_serve(langfuse, options.port_langfuse, clock, options.seed, plan))
+    langfuse_server = servers.enter_context(
+        _serve(langfuse, options.port_langfuse, clock, options.seed, plan, options.latency_seconds)
+    )
     stripe_server = servers.enter_context(
         _serve(stripe, options.port_stripe, clock, options.seed + 1, options.stripe_faults or plan)
     )
@@ -192,10 +196,12 @@ def _stripe(options: Options, clock: OffsetClock) -> SandboxStripe:
     return stripe
 
 
-def _serve(service: Service, port: int, clock: OffsetClock, seed: int, plan: FaultPlan) -> Server:
+def _serve(
+    service: Service, port: int, clock: OffsetClock, seed: int, plan: FaultPlan, latency_seconds: float = 0.0
+) -> Server:
     faults = Faults(seed, {})
     try:
-        controlled = Controlled(service, clock, faults, plan)
+        controlled = Controlled(service, clock, faults, plan, latency_seconds)
     except ValueError as problem:
         raise ConfigError(f"sandbox faults: {problem}") from None
     return serve(controlled, port=port, faults=faults)
