@@ -56,10 +56,12 @@ def _line(figure: Figure) -> str:
 
 
 def number(value: float) -> str:
-    """A number for people: whole numbers as they are, others to three digits, and all of those before the point."""
+    """A number for people: whole numbers as they are, others to two or three digits that count."""
     if isinstance(value, int) or abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:,.2f}"
+    if abs(value) >= 0.1 or not value:
+        return f"{value:,.1f}" if abs(value) >= 10 else f"{value:,.2f}"
+    return f"{value:.2g}"
 
 
 def as_json(figures: Sequence[Figure]) -> list[dict[str, Any]]:

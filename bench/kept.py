@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from . import scale
@@ -34,8 +35,10 @@ def write(path: Path, content: Results) -> None:
 
 
 def measured(content: Results) -> dict[str, Figure]:
-    """Every figure that has a key, by it."""
-    return by_key(figure for one in content["measures"].values() for figure in from_json(one["figures"]))
+    """Every figure that has a key, by it, and the load of the machine under which the measures began."""
+    measures = content["measures"].values()
+    load = Figure("Machine", "load", median(one["load"] for one in measures), key="load")
+    return {"load": load, **by_key(figure for one in measures for figure in from_json(one["figures"]))}
 
 
 def quotable(content: Results) -> dict[str, Figure]:

@@ -42,7 +42,9 @@ def draw(known: Known, machine: Mapping[str, str], path: Path) -> None:
     for panel, paint in zip(panels.flat, (_script, _ratios, _profile, _costs, _memory, _growth), strict=True):
         paint(panel, known)
         panel.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"tallymark, measured by make bench on {_machine(machine)}", fontsize=11.5, color=INK)
+    figure.suptitle(
+        f"tallymark, measured by make bench on {_machine(machine)}, load {known['load'].text}", fontsize=11.5, color=INK
+    )
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
 
@@ -176,8 +178,8 @@ def _costs(panel: Axes, known: Known) -> None:
 def _memory(panel: Axes, known: Known) -> None:
     """Curves by traces read, those of the list labelled above their ends; the horizontal line is the target."""
     for kind, colour, name, label_points in (
-        ("traces", OURS, "trace list", 7),
-        ("observations", THEIRS, "observations, 5 a trace", -16),
+        ("traces", OURS, "trace list", -16),
+        ("observations", THEIRS, "observations, 5 a trace", 7),
     ):
         for curve in (figure for key, figure in known.items() if key.startswith(f"memory.{kind}.") and figure.points):
             traces, megabytes = zip(*curve.points, strict=True)
@@ -186,6 +188,7 @@ def _memory(panel: Axes, known: Known) -> None:
             panel.annotate(
                 _short(end[0]), end, above, textcoords="offset points", ha="center", color=colour, fontsize=9.5
             )
+            panel.plot(end[0], curve.value, "o", color=colour, markerfacecolor="white")
             # One line of the legend stands for all sizes.
             name = "_" + name
     panel.axhline(PEAK_MEGABYTES_MAX, color=GREY, linewidth=1.5, linestyle="--")
@@ -195,7 +198,11 @@ def _memory(panel: Axes, known: Known) -> None:
     panel.set_ylim(0, 1.3 * PEAK_MEGABYTES_MAX)
     panel.set_ylabel("MB resident", color=INK)
     panel.legend(loc="lower left", frameon=False)
-    _title(panel, "Memory of a sync while it reads", "traces read, logarithmic; each dot is the end of a run")
+    _title(
+        panel,
+        "Memory of a sync while it reads",
+        "traces read, logarithmic; dot: end of reading; ring: peak of the run, marks included",
+    )
 
 
 def _short(traces: float) -> str:

@@ -50,8 +50,15 @@ def test_a_table_says_each_group_once_and_what_was_missed():
 
 
 def test_numbers_keep_three_digits():
-    """A figure is as exact as it was measured: three digits, and all of those before the point."""
-    assert [number(value) for value in (0.123, 12.34, 123.4, 1234.5, 1234)] == ["0.12", "12.3", "123", "1,234", "1,234"]
+    """A figure is as exact as it was measured: two or three digits, and all of those before the point."""
+    assert [number(value) for value in (0.00028, 0.123, 12.34, 123.4, 1234.5, 1234)] == [
+        "0.00028",
+        "0.12",
+        "12.3",
+        "123",
+        "1,234",
+        "1,234",
+    ]
 
 
 def test_figures_survive_their_file():
@@ -173,11 +180,14 @@ def test_nothing_is_published_by_halves():
 def test_figures_are_kept_beside_others_of_the_same_machine(tmp_path):
     """One measure replaces its own figures; those of another machine are not mixed with these."""
     path = tmp_path / "results" / "latest.json"
-    kept.keep(path, {"cpu": "x"}, "send", {"figures": []})
-    kept.keep(path, {"cpu": "x"}, "mark", {"figures": as_json([Figure("g", "n", 1, key="k", points=((1, 2),))])})
+    kept.keep(path, {"cpu": "x"}, "send", {"load": 1.0, "figures": []})
+    kept.keep(
+        path, {"cpu": "x"}, "mark", {"load": 3.0, "figures": as_json([Figure("g", "n", 1, key="k", points=((1, 2),))])}
+    )
 
     assert sorted(kept.read(path)["measures"]) == ["mark", "send"]
     assert kept.measured(kept.read(path))["k"].points == ((1, 2),)
+    assert kept.measured(kept.read(path))["load"].value == 2.0
     kept.keep(path, {"cpu": "y"}, "collect", {"figures": []})
     assert sorted(kept.read(path)["measures"]) == ["collect"]
 
@@ -196,7 +206,7 @@ def test_scale_is_arithmetic_done_by_hand():
         "bytes": "2,000 bytes",
         "1.legacy": "0.63 /min",
         "1.v2": "0.32 /min",
-        "10.hour": "0.07 /s",
+        "10.hour": "0.067 /s",
         "1000.traces": "66.1 /s",
     }
     assert {key: found[f"scale.{key}"].text for key in ("1000.busy", "1000.week", "1000.year", "binds.v1")} == {
