@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 
+from .. import machine
 from ..core.clock import HOUR_US, MINUTE_US, SECOND_US, Clock
 from ..core.doubt import Window, spans_of, windows_of
 from ..errors import KeyRefused, RemoteError
@@ -23,6 +25,7 @@ from .windows import all_meter_ids, values_of
 log = logging.getLogger("tallymark")
 # Requests for summaries in one run, about; Stripe allows at least 10,000 reads a month (facts/stripe.md section 4).
 READS_MAX = 100
+READ_THREADS = 8
 WIDTHS: tuple[tuple[int, Grouping | None], ...] = ((HOUR_US // SECOND_US, "hour"), (MINUTE_US // SECOND_US, None))
 
 
@@ -64,17 +67,21 @@ class Asking:
         self._meter_ids = all_meter_ids(stripe)
 
     @property
-    def is_over(self) -> bool:
-        """Whether no request is left."""
-        return self._stripe.requests - self._requests_before >= self._reads_max
+    def left(self) -> int:
+        """How many requests are left."""
+        return max(0, self._reads_max - (self._stripe.requests - self._requests_before))
 
     def ask(self, windows: Sequence[Window], grouping: Grouping | None) -> Iterator[Asked]:
-        """What Stripe says of each window that may tell something, as long as requests are left."""
+        """What Stripe says of each window that may tell something, as long as requests are left; some at a time."""
         telling = [window for window in windows if tells(self.ledger, window, self.clock.now_us())]
-        for span in spans_of(telling) if grouping else [[window] for window in telling]:
-            if self.is_over:
-                log.info("%d requests for summaries were made; the next run goes on", self._reads_max)
-                return
-            asked_at_us = self.clock.now_us()
-            values = values_of(self._stripe, self._meter_ids, span, grouping)
-            yield from (Asked(window, values[window], asked_at_us, last=grouping is None) for window in span)
+        spans = list(spans_of(telling)) if grouping else [[window] for window in telling]
+        if len(spans) > (left := self.left):
+            log.info("%d requests for summaries are made at most; the next run goes on", self._reads_max)
+        with machine.current().pool(READ_THREADS, "sums") as threads:
+            for answers in threads.map(partial(self._ask, grouping), spans[:left]):
+                yield from answers
+
+    def _ask(self, grouping: Grouping | None, span: Sequence[Window]) -> list[Asked]:
+        asked_at_us = self.clock.now_us()
+        values = values_of(self._stripe, self._meter_ids, span, grouping)
+        return [Asked(window, values[window], asked_at_us, last=grouping is None) for window in span]

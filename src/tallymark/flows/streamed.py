@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 
 from ..core.clock import SECOND_US
+from ..core.states import FIRST_PROOF_US
 from ..errors import KeyRefused, RemoteError
 from ..ledger.doubts import Settled, doubt_streamed, next_proof_at_us, streamed
 from ..ledger.rows import RunRef
@@ -45,7 +46,9 @@ def settle_streamed(stations: Stations, run: RunRef) -> Settled:
 def _settle_for_a_while(asking: Asking, run: RunRef, settled: Settled) -> None:
     ledger, clock = asking.ledger, asking.clock
     until_us = clock.now_us() + PATIENCE_SECONDS * SECOND_US
-    while (next_us := next_proof_at_us(ledger)) is not None and next_us <= until_us and not asking.is_over:
+    while (next_us := next_proof_at_us(ledger)) is not None and next_us <= until_us and asking.left:
         if next_us > clock.now_us():
             clock.sleep(max(PAUSE_SECONDS, (next_us - clock.now_us()) / SECOND_US))
-        settle_places(asking, run, streamed(ledger, clock.now_us(), HOURS_MAX), settled)
+        # One request tells all of a customer's hours, so what comes due in a moment is asked about with the rest.
+        due_us = clock.now_us() + FIRST_PROOF_US
+        settle_places(asking, run, streamed(ledger, due_us, HOURS_MAX), settled)
