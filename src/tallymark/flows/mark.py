@@ -18,6 +18,7 @@ from ..marks.langfuse import Mark, Written
 from .progress import Progress
 
 ROWS = 1000
+_encode = msgspec.json.Encoder().encode
 INSTEAD = {EntryKind.WAIVER: "waived", EntryKind.INVOICED: "invoice item"}
 KEPT = {"name": "name", "user_id": "userId", "session_id": "sessionId", "release": "release", "version": "version"}
 
@@ -78,7 +79,8 @@ def mark_of(row: Any, style: str) -> Mark:
         bool(row["public"]),
         by_score=style == "score" or bool(row["bookmarked"]),
         meter_event_id=_billed_by(row) if billed else None,
-        details=details_of(row) if billed else None,
+        # As text already: a request holds thousands of them.
+        details=msgspec.Raw(_encode(details_of(row))) if billed else None,
         kept={theirs: row[ours] for ours, theirs in KEPT.items() if row[ours]},
     )
 

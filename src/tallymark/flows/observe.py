@@ -19,7 +19,7 @@ from .progress import Progress, quiet
 from .read_ahead import ahead, batches
 
 STAGE_PAGES = 8
-DECIDE_TRACES = 2000
+DECIDE_TRACES = 1000
 
 
 def collect_observations(
@@ -59,7 +59,7 @@ def _decided_up_to(
     the first of them.
     """
     unreadable: list[str] = []
-    for window_end, pages in _by_window(ahead(source.read(windows))):
+    for window_end, pages in _by_window(ahead(source.read(windows), STAGE_PAGES)):
         stage_batch(pages, ledger, run, collected, progress)
         unreadable += [problem for page in pages for problem in page.unreadable]
         if window_end is None:
@@ -113,7 +113,7 @@ def stage_pages(
     complete: bool = False,
 ) -> None:
     """Store pages as they come, a few in one transaction."""
-    for batch in batches(ahead(pages), STAGE_PAGES):
+    for batch in batches(ahead(pages, STAGE_PAGES), STAGE_PAGES):
         stage_batch(batch, ledger, run, collected, progress, complete=complete)
         collected.unreadable += [problem for page in batch for problem in page.unreadable]
 

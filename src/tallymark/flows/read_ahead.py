@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from .. import machine
 
+DEPTH = 32
+"""Pages that wait, at most."""
 T = TypeVar("T")
 
 
@@ -30,9 +32,9 @@ def batches(items: Iterator[T], size: int, last: type | tuple[type, ...] = ()) -
         yield batch
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items of an iterator, fetched ahead where the machine has threads for that."""
-    return ReadAhead(items) if machine.current().reads_ahead else items
+def ahead(items: Iterator[T], depth: int = DEPTH) -> Iterator[T]:
+    """The items of an iterator, at most `depth` fetched ahead where the machine has threads for that."""
+    return ReadAhead(items, depth) if machine.current().reads_ahead else items
 
 
 class ReadAhead(Iterator[T]):
@@ -41,7 +43,7 @@ class ReadAhead(Iterator[T]):
     Its errors are raised here. The thread stops when nobody holds this any more.
     """
 
-    def __init__(self, items: Iterator[T], depth: int = 32) -> None:
+    def __init__(self, items: Iterator[T], depth: int = DEPTH) -> None:
         self._fetched: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(depth)
         self._stopped = threading.Event()
         # The thread must not hold this object, or nobody could ever let go of it.

@@ -29,7 +29,7 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One mark to write. `details` become the metadata `billing_details`; None leaves that metadata alone."""
+    """One mark to write. `details`, JSON, become the metadata `billing_details`; None leaves that metadata alone."""
 
     project_id: str
     trace_id: str
@@ -38,7 +38,7 @@ class Mark:
     public: bool
     by_score: bool
     meter_event_id: str | None
-    details: dict[str, Any] | None
+    details: msgspec.Raw | dict[str, Any] | None
     kept: dict[str, str] = field(default_factory=dict)
     """name, userId, sessionId, release and version as they were."""
     pending_only: bool = False
@@ -66,7 +66,7 @@ class _IngestionError(msgspec.Struct):
 
 class _IngestionAnswer(msgspec.Struct):
     errors: list[_IngestionError]
-    successes: list[object]
+    successes: msgspec.Raw
 
 
 _decode_answer = msgspec.json.Decoder(_IngestionAnswer).decode
