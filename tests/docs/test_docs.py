@@ -448,10 +448,9 @@ def test_the_readme_names_a_test_for_every_promise():
 
 
 def test_adrs_have_one_form():
-    """Each number once, one heading with the number, and the four parts in their order."""
-    numbers = [int(path.name[:4]) for path in ADRS]
-    assert len(set(numbers)) == len(numbers)
-    for number, path in zip(numbers, ADRS, strict=True):
+    """Numbered without a gap, one heading with the number, and the four parts in their order."""
+    assert [int(path.name[:4]) for path in ADRS] == list(range(1, len(ADRS) + 1))
+    for number, path in enumerate(ADRS, 1):
         assert text_of(path).startswith(f"# {number}. ")
         parts = re.findall(r"^## (.+)$", text_of(path), re.MULTILINE)
         assert parts == ["Context", "Decision", "Consequences", "Alternatives"], path.name

@@ -36,6 +36,8 @@ create table plan_part (
 
 create table reading_by_reader (          -- what observations said of a trace that is not decided yet
     project_id text not null,
+    -- Here, as in the key: SQLite 3.40 checks what is stored in another order against the wrong columns.
+    staged_by text not null default '',   -- the part of a plan that read it, and decides it; '' for no part
     trace_id text not null,
     timestamp_us integer not null,
     root_seen integer not null,
@@ -52,7 +54,6 @@ create table reading_by_reader (          -- what observations said of a trace t
     tags text not null,
     attributes text not null,
     marked text not null,
-    staged_by text not null default '',   -- the part of a plan that read it, and decides it; '' for no part
     primary key (project_id, staged_by, trace_id)
 ) strict, without rowid;
 
