@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +28,11 @@ from .workloads import TRACES
 
 WORKERS = (1, 2, 4)
 SPEEDUP_MIN = {2: 1.6, 4: 2.5}
-LATENCY_SECONDS = 0.25
-BUDGET_PER_MINUTE = 480
-FROM = ("--from", "7d")
+# So much that waiting, and not this machine, is what takes time.
+LATENCY_SECONDS = 0.5
+BUDGET_PER_MINUTE = 120
+# 48 windows of a quarter of an hour, and the whole story.
+SHORT, WHOLE = ("--from", "12h"), ("--from", "7d")
 COMMAND = (sys.executable, "-m", "tallymark")
 # Killed when so many of all windows are done.
 KILLED_AT = (0.2, 0.5)
@@ -66,22 +67,14 @@ def _tallymark(environment: Mapping[str, str], *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-@contextmanager
-def _workers(environment: Mapping[str, str], count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    crowd = [_worker(environment) for _ in range(count)]
-    try:
-        yield crowd
-    finally:
-        for worker in crowd:
-            worker.terminate()
-        for worker in crowd:
-            worker.wait()
-
-
 def _worker(environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    # Nothing is due while it is measured but the plan.
-    quiet = {"BILLING_SYNC_EVERY_MINUTES": "100000", "BILLING_FULL_SYNC_AT": "never", "BILLING_RECONCILE_AT": "never"}
-    return subprocess.Popen([*COMMAND, "worker", "--quiet"], env={**environment, **quiet})
+    """A worker that ends when nothing is planned any more, and plans nothing itself."""
+    return subprocess.Popen([*COMMAND, "worker", "--until-idle", "--quiet"], env=dict(environment))
+
+
+def _let_work(crowd: list[subprocess.Popen[bytes]]) -> None:
+    for worker in crowd:
+        require("a worker ends well", worker.wait(), 0)
 
 
 # --- how much faster
@@ -90,7 +83,10 @@ def _worker(environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
 def _speedups(server: Any, traces: int) -> Iterator[Figure]:
     options = Options(story=traces, latency_seconds=LATENCY_SECONDS)
     with start_sandbox(options) as sandbox:
-        seconds = {count: _read(_environment(sandbox, server.new_schema()), count)[0] for count in WORKERS}
+        seconds = {}
+        for count in WORKERS:
+            seconds[count], _ = _read(_environment(sandbox, server.new_schema()), count)
+            print(f"{count} workers: {seconds[count]:.1f} s", flush=True)
         budget = {"BILLING_LANGFUSE_REQUESTS_PER_MINUTE": str(BUDGET_PER_MINUTE)}
         bound, requests = _read(_environment(sandbox, server.new_schema(), **budget), WORKERS[-1])
     group = f"{traces:,} traces in windows, Langfuse takes {LATENCY_SECONDS} s more for each request"
@@ -105,12 +101,17 @@ def _speedups(server: Any, traces: int) -> Iterator[Figure]:
 
 
 def _read(environment: Mapping[str, str], count: int) -> tuple[float, int]:
-    """Seconds that workers take for a backfill, and the requests of it. They are there, and idle, when it begins."""
-    with _workers(environment, count):
-        time.sleep(4)
-        start = time.monotonic()
-        summary = _tallymark(environment, "backfill", "--workers", *FROM)
-        return time.monotonic() - start, summary["requests"]["langfuse"]
+    """Seconds that workers take for a backfill, with their start, and the requests of it."""
+    _tallymark(environment, "backfill", "--no-wait", *SHORT)
+    start = time.monotonic()
+    _let_work([_worker(environment) for _ in range(count)])
+    seconds = time.monotonic() - start
+    (summary,) = _ask(environment, "select summary from run where verb = 'backfill'")[0]
+    return seconds, json.loads(summary)["requests"]["langfuse"]
+
+
+def _ask(environment: Mapping[str, str], question: str) -> Any:
+    return importlib.import_module("databases").ask(environment["BILLING_LEDGER_URL"], question)
 
 
 # --- acceptance
@@ -121,11 +122,13 @@ def _accept(server: Any, traces: int) -> Iterator[Figure]:
         environment = _environment(sandbox, server.new_schema(), BILLING_STRIPE_REQUESTS_PER_SECOND="1000")
         expected = TRACES.expected(traces, sandbox.ready.now_us)
         start = time.monotonic()
-        plan_id = _tallymark(environment, "backfill", "--no-wait", *FROM)["plans"][0]["plan_id"]
-        with _workers(environment, 4) as crowd:
-            killed = _kill_on_the_way(environment, plan_id, crowd)
-            read_seconds = time.monotonic() - start
-            _tallymark(environment, "sync", "--full", "--workers")
+        plan_id = _tallymark(environment, "backfill", "--no-wait", *WHOLE)["plans"][0]["plan_id"]
+        crowd = [_worker(environment) for _ in range(4)]
+        killed = _kill_on_the_way(environment, plan_id, crowd)
+        read_seconds = time.monotonic() - start
+        _let_work(crowd)
+        _tallymark(environment, "sync", "--full", "--no-wait")
+        _let_work([_worker(environment) for _ in range(4)])
         seconds = time.monotonic() - start
         again = _tallymark(environment, "sync", "--full")
         require("a further sync sends nothing", again["meter_events"]["accepted"], 0)
@@ -158,9 +161,7 @@ def _plan(environment: Mapping[str, str], plan_id: str) -> Any:
 
 def _billed(sandbox: SandboxProcess, environment: Mapping[str, str]) -> int:
     """Micro-credits that Stripe counted, and what whole credits left over."""
-    carry = importlib.import_module("databases").ask(
-        environment["BILLING_LEDGER_URL"], "select coalesce(sum(amount_micros), 0) from carry"
-    )
+    carry = _ask(environment, "select coalesce(sum(amount_micros), 0) from carry")
     return sum(sandbox.tally().values()) * 1_000_000 + int(carry[0][0])
 
 

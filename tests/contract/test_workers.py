@@ -30,6 +30,7 @@ from tallymark.flows.decide import Decider
 from tallymark.flows.plan_status import cancel_plan, list_plans, wait_for
 from tallymark.flows.progress import quiet
 from tallymark.flows.reconcile import reconcile
+from tallymark.flows.runs import one_run
 from tallymark.flows.sync import sync
 from tallymark.flows.working import plan_for_workers, queue_of, work
 from tallymark.ledger import open_ledger
@@ -174,6 +175,20 @@ def test_jobs_of_a_lost_worker_are_given_to_others(world):
     let_work(config)
 
     assert wait_for(config, plan_id, quiet).fetched > 0
+
+
+def test_a_plan_is_seen_among_the_runs_while_it_goes_on(world):
+    """The dashboard and the API show it as running, with its windows, though no process of its own is there."""
+    config = settings_of(world())
+    plan_id = plan_for_workers(config, "backfill")
+
+    def shown():
+        with contextlib.closing(open_ledger(config.ledger_url)) as ledger:
+            return one_run(ledger, plan_id, SystemClock().now_us())
+
+    assert (shown().state, shown().progress.stage, shown().progress.total) == ("running", "windows", 5)
+    let_work(config)
+    assert (shown().state, shown().progress, shown().backfill.fetched > 0) == ("done", None, True)
 
 
 def test_the_same_work_waits_once(world):

@@ -32,7 +32,7 @@ BACKFILL = "backfill"
 class RunProgress(msgspec.Struct):
     """How far a run is: `done` of `total`, if that is known, in its stage ("read", "send", "mark", "compare").
 
-    `seconds_left` is for this stage, at the rate so far.
+    Of workers the stage is "windows", "shards" or "batches". `seconds_left` is for this stage, at the rate so far.
     """
 
     stage: str
