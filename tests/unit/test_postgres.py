@@ -26,6 +26,7 @@ from tallymark.failpoints import Side, Step
 from tallymark.ledger import open_ledger, postgres
 from tallymark.ledger.opening import dry_copy, open_database
 from tallymark.ledger.postgres import MIGRATIONS
+from tallymark.ledger.rows import TouchTrace
 from tallymark.ledger.statements import numbered
 from tallymark.settings import parse_ledger_url
 
@@ -517,3 +518,17 @@ def test_a_dry_copy_of_no_ledger_creates_none(ledger_url):
         bill(copy, "t1")
 
     assert tables_of(ledger_url) == []
+
+
+def test_one_thread_reads_row_by_row_while_another_writes_many(ledger):
+    """Both use the connection of the transaction, as storing does (docs/adr/0044): they take turns at it."""
+    rows = [TouchTrace("run", "processed", NOW_US, "", "none", "project", f"t{number}") for number in range(5000)]
+    with ledger.transaction(Step.RECORD) as db:
+        writer = threading.Thread(target=db.write_many, args=("touch_trace", rows))
+        writer.start()
+        # The driver sends many rows in a mode of its own, in which it refuses to read row by row.
+        while writer.is_alive() and not db._connection.pgconn.pipeline_status:
+            pass
+        assert writer.is_alive()
+        assert list(db.stream("rate_cards")) == []
+        writer.join()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any, cast
@@ -136,6 +137,7 @@ class PostgresDatabase(Database):
     def __init__(self, url: str, *, read_only: bool = False) -> None:
         self.name, options = _options(url)
         self._cursors = count(1)
+        self._one_at_a_time = threading.Lock()
         try:
             self._connection = psycopg.connect(**options, autocommit=True, cursor_factory=psycopg.RawCursor)
         except psycopg.Error as error:
@@ -218,13 +220,19 @@ class PostgresDatabase(Database):
 
     # --- statements
 
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One statement at a time: while one thread writes many rows, the driver refuses other ways of asking."""
+        with self._one_at_a_time, self._errors():
+            yield
+
     def _run(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
-        with self._errors():
+        with self._turn():
             cursor = self._connection.cursor(row_factory=dict_row).execute(sql, values)
             return cursor.fetchall() if cursor.description else []
 
     def _run_plain(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        with self._errors():
+        with self._turn():
             return self._connection.cursor(row_factory=tuple_row).execute(sql, values).fetchall()
 
     def stream(self, name: str, /, **values: Any) -> Iterator[Any]:
@@ -236,7 +244,7 @@ class PostgresDatabase(Database):
         alone = self._connection.info.transaction_status == TransactionStatus.IDLE
         cursor = self._connection.cursor(f"rows_{next(self._cursors)}", row_factory=rows, withhold=alone)
         try:
-            with self._errors():
+            with self._turn():
                 cursor.execute(sql, values)
             while found := self._fetch(cursor):
                 yield from found
@@ -246,16 +254,16 @@ class PostgresDatabase(Database):
                 cursor.close()
 
     def _fetch(self, cursor: psycopg.ServerCursor[Any]) -> list[Any]:
-        with self._errors():
+        with self._turn():
             return cursor.fetchmany(ROWS_AT_ONCE)
 
     def _change(self, sql: str, values: tuple[Any, ...]) -> int:
-        with self._errors():
+        with self._turn():
             return self._connection.execute(sql, values).rowcount
 
     def _change_each(self, sql: str, rows: Sequence[NamedRow]) -> None:
         if rows:
-            with self._errors(), self._connection.cursor() as cursor:
+            with self._turn(), self._connection.cursor() as cursor:
                 cursor.executemany(sql, cast(Sequence[tuple[Any, ...]], rows))
 
     def tables(self) -> list[str]:

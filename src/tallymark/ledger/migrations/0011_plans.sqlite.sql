@@ -36,8 +36,6 @@ create table plan_part (
 
 create table reading_by_reader (          -- what observations said of a trace that is not decided yet
     project_id text not null,
-    -- Here, as in the key: SQLite 3.40 checks what is stored in another order against the wrong columns.
-    staged_by text not null default '',   -- the part of a plan that read it, and decides it; '' for no part
     trace_id text not null,
     timestamp_us integer not null,
     root_seen integer not null,
@@ -54,8 +52,10 @@ create table reading_by_reader (          -- what observations said of a trace t
     tags text not null,
     attributes text not null,
     marked text not null,
+    staged_by text not null default '',   -- the part of a plan that read it, and decides it; '' for no part
     primary key (project_id, staged_by, trace_id)
-) strict, without rowid;
+    -- With a rowid: without, SQLite 3.40 checks columns that are stored in another order as if they were others.
+) strict;
 
 insert into reading_by_reader (project_id, trace_id, timestamp_us, root_seen, dated_by_trace, complete, name, user_id,
                                session_id, release, version, environment, public, bookmarked, tags, attributes, marked)
