@@ -29,7 +29,16 @@ SYNC_KEYS += ["adopted", "credits", "meter_events", "marks", "requests", "second
 REASONS = {
     "skipped": {"already_processed", "no_billable_usage", "future_timestamp", "filtered", "waived"},
     "held": {"no_customer", "too_old", "unrated", "unpriced", "late_period", "in_doubt"},
-    "meter_events": {"accepted", "duplicate", "rejected", "in_doubt", "settled", "reported", "open_reports"},
+    "meter_events": {
+        "accepted",
+        "duplicate",
+        "rejected",
+        "in_doubt",
+        "settled",
+        "reported",
+        "open_reports",
+        "streamed",
+    },
     "marks": {"written", "failed"},
     "requests": {"langfuse", "stripe"},
 }

@@ -223,7 +223,7 @@ def test_what_stripe_did_not_answer_is_open(put, run, settings, failing, close, 
 
 def test_a_trace_that_is_read_in_part_is_open(close, failing, look):
     """Its observations wait for the rest of their window."""
-    row = (PROJECT, "t1", INSIDE_US, 1, 0, 0, None, None, None, None, None, "default", 0, 0, "[]", "{}", "")
+    row = (PROJECT, "t1", INSIDE_US, 1, 0, 0, None, None, None, None, None, "default", 0, 0, "[]", "{}", "", "")
     look(f"insert into reading values ({', '.join('?' * len(row))})", *row)
     assert failing()["open"] == ("0.000000", 1, "tallymark sync")
     assert close().checks[1].detail == "1 not decided yet"

@@ -19,6 +19,8 @@ SMALL = {
     "tallymark.flows.observe.DECIDE_TRACES": 60,
     "tallymark.flows.send.GATHER_BUCKETS": 30,
     "tallymark.flows.send.CLAIMS_MAX": 8,
+    # One batch at a time: a test stops at what is in it. Others (test_four_processes.py) have several under way.
+    "tallymark.flows.send.BATCHES_MAX": 1,
     "tallymark.marks.langfuse.BODY_BYTES_MAX": 5_000,
     # A killed child is gone on with at once.
     "tallymark.ledger.sending.LAST_CALL_SECONDS": 0,

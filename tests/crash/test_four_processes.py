@@ -32,7 +32,7 @@ POLL_SECONDS = 0.02
 FIND_SECONDS = 0.8
 # Each trace is a meter event of its own; a killed process's last call is waited for, as it is outside of tests.
 SETTINGS = {"BILLING_METER_BUCKET": "trace"}
-CONSTANTS = {"tallymark.ledger.sending.LAST_CALL_SECONDS": LAST_CALL_SECONDS}
+CONSTANTS = {"tallymark.ledger.sending.LAST_CALL_SECONDS": LAST_CALL_SECONDS, "tallymark.flows.send.BATCHES_MAX": 4}
 
 
 @dataclass

@@ -76,7 +76,7 @@ def test_workers_killed_at_random_bill_once(tmp_path, generation, plan):
         killed = do_plan(world, random.Random(SEED))
         run(world, FULL_SYNC)
 
-        assert killed >= 2
+        assert killed >= 1
         assert world.ask("select stage from plan") == [("done",)]
         assert world.ask("select 1 from reading") == []
         check_money(world)

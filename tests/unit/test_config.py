@@ -241,6 +241,7 @@ def test_secrets_appear_nowhere(file):
     urls = {
         "BILLING_LEDGER_URL": f"postgresql://u:{SECRET}@h/d?password={SECRET}",
         "BILLING_ALERT_WEBHOOK_URL": f"https://hooks.example.com/services/{SECRET}",
+        "BILLING_CLICKHOUSE_URL": f"https://reader:{SECRET}@clickhouse.example.com:8443/default",
     }
     config = load(file, dict.fromkeys(names, SECRET) | urls)
 

@@ -15,7 +15,9 @@ REASON = "langfuse 2.60.10 does not run on Python 3.14"
 PYTHON = """#!/bin/sh
 case "$1 $2" in
     "-c "*) exit {too_new} ;;
-    "-m venv") mkdir -p "$4/bin" && rm -f "$4/skipped" && cp "$0" "$4/bin/python" ;;
+    "-m venv")
+        for folder; do :; done
+        mkdir -p "$folder/bin" && rm -f "$folder/skipped" && cp "$0" "$folder/bin/python" ;;
 esac
 """
 
