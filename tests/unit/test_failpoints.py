@@ -28,7 +28,7 @@ PLACES = {
     Step.RECORD: {"ledger.ledger.Ledger.record"},
     Step.GATHER: {"ledger.ledger.Ledger.gather"},
     Step.CLAIM: {"ledger.ledger.Ledger.claim"},
-    Step.SETTLE: {"ledger.ledger.Ledger.settle"},
+    Step.SETTLE: {"ledger.ledger.Ledger.settle", "ledger.ledger.Ledger.settle_and_claim"},
     Step.CHANGE_METER_API: {"ledger.meter_api.use_api"},
     Step.REOPEN_REJECTED: {"ledger.ledger.Ledger.reopen_rejected"},
     Step.SETTLE_DOUBTS: {"ledger.doubts.settle_window", "ledger.doubts.doubt_streamed"},

@@ -26,6 +26,10 @@ def settle_one(ledger):
     ledger.settle([(ledger.claim(later(120), 1)[0], ACCEPTED)], later(121))
 
 
+def settle_one_and_claim(ledger):
+    ledger.settle_and_claim([(ledger.claim(later(120), 1)[0], ACCEPTED)], later(121), 10)
+
+
 # Each writing method, and how to make it write in the ledger of the fixture `used`.
 WRITES = {
     "put_fact": lambda ledger: ledger.put_fact("name", "value"),
@@ -37,6 +41,7 @@ WRITES = {
     "gather": lambda ledger: ledger.gather(RUN, 10),
     "claim": lambda ledger: ledger.claim(later(120), 10),
     "settle": settle_one,
+    "settle_and_claim": settle_one_and_claim,
     "reopen_rejected": lambda ledger: ledger.reopen_rejected(),
     "settle_marks": lambda ledger: ledger.settle_marks([(PROJECT, "carried")], {}, NOW_US),
     "tagged": lambda ledger: ledger.tagged([(PROJECT, "untagged")]),
@@ -81,7 +86,7 @@ def test_what_a_method_wrote_is_committed_when_it_returns(used, ledger_url, name
     assert everything(ledger_url) != before
 
 
-@pytest.mark.parametrize("name", [name for name in WRITES if name != "settle"])
+@pytest.mark.parametrize("name", [name for name in WRITES if name not in ("settle", "settle_and_claim")])
 def test_every_write_is_inside_the_methods_transaction(used, ledger_url, name, monkeypatch):
     """If the transaction of a method is rolled back, a second connection sees nothing of it."""
     before = everything(ledger_url)

@@ -23,7 +23,7 @@ from .progress import Progress
 from .read_ahead import ahead, batches
 
 log = logging.getLogger("tallymark")
-BATCH_PAGES = 32
+BATCH_PAGES = 40
 REVISIT_ROWS = 100
 FAR_FUTURE_US = parse_time("2099-12-31T00:00:00Z")
 # Reasons that say whether tokens were used without a cost. Others were found before that was asked, or by a rate card

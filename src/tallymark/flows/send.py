@@ -111,16 +111,33 @@ class _Sending:
     threads: Pool
     lateness: Lateness
     under_way: deque[tuple[list[Claim], Iterator[MeterOutcome]]] = field(default_factory=deque)
+    is_more: bool = True
+    """Whether the last claim was a full one, so that another may find something."""
 
     def start(self) -> bool:
-        """Claim a batch and begin to send it; False if there is nothing to claim, or enough is under way.
-
-        Each claim is of another (customer, meter), so none has two calls in flight.
-        """
+        """Claim a batch and begin to send it; False if there is nothing to claim, or enough is under way."""
         size, batches_max = batch_size(self.meter)
-        if len(self.under_way) >= batches_max:
+        if self.under_way and not (self.is_more and len(self.under_way) < batches_max):
             return False
-        claims = self.ledger.claim(self.clock.now_us(), size, self.lateness)
+        return self._send(self.ledger.claim(self.clock.now_us(), size, self.lateness))
+
+    def settle(self, *, is_last: bool) -> list[MeterOutcome]:
+        """Wait for the answers to the oldest batch; store them, and claim and begin the next one unless it `is_last`.
+
+        The others are under way meanwhile.
+        """
+        claims, sent = self.under_way.popleft()
+        outcomes = list(sent)
+        settled, now_us = list(zip(claims, outcomes, strict=True)), self.clock.now_us()
+        if is_last or refusal_in(outcomes):
+            self.ledger.settle(settled, now_us)
+        else:
+            self._send(self.ledger.settle_and_claim(settled, now_us, batch_size(self.meter)[0], self.lateness))
+        return outcomes
+
+    def _send(self, claims: list[Claim]) -> bool:
+        """Begin to send claims, each of another (customer, meter), so that none has two calls in flight."""
+        self.is_more = len(claims) == batch_size(self.meter)[0]
         if claims:
             self.under_way.append((claims, self._sent(claims)))
         return bool(claims)
@@ -132,13 +149,6 @@ class _Sending:
                 self.threads.map(lambda one: _send_batch_in_time(meter, one, self.clock), [claims])
             )
         return self.threads.map(lambda claim: _send_in_time(meter, claim, self.clock), claims)
-
-    def settle(self) -> list[MeterOutcome]:
-        """Wait for the answers to the oldest batch, and store them while the others are under way."""
-        claims, sent = self.under_way.popleft()
-        outcomes = list(sent)
-        self.ledger.settle(list(zip(claims, outcomes, strict=True)), self.clock.now_us())
-        return outcomes
 
 
 def batch_size(meter: Meter) -> tuple[int, int]:
@@ -155,7 +165,7 @@ def _send_open(sending: _Sending, sent: Sent, progress: Progress, total: int) ->
         if not is_over and sending.start():
             continue
         if sending.under_way:
-            outcomes = sending.settle()
+            outcomes = sending.settle(is_last=is_over)
             sent.answers.update(outcome.answer for outcome in outcomes)
             refusal = refusal or refusal_in(outcomes)
             if any(outcome.answer in TAKEN for outcome in outcomes):

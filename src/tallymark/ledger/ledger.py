@@ -223,7 +223,10 @@ class Ledger:
         instead.
         """
         with self._db.transaction(Step.CLAIM):
-            claims = sending.claim_txn(self._db, now_us, limit, lateness, self._claimed)
+            return self._claim_txn(now_us, limit, lateness)
+
+    def _claim_txn(self, now_us: int, limit: int, lateness: Lateness) -> list[Claim]:
+        claims = sending.claim_txn(self._db, now_us, limit, lateness, self._claimed)
         if claims:
             self._claimed = claims[-1].customer_id, claims[-1].meter
         return claims
@@ -233,6 +236,19 @@ class Ledger:
         with self._db.transaction(Step.SETTLE):
             for claim, outcome in settled:
                 sending.settle_txn(self._db, claim, outcome, now_us)
+
+    def settle_and_claim(
+        self,
+        settled: Sequence[tuple[Claim, MeterOutcome]],
+        now_us: int,
+        limit: int,
+        lateness: Lateness = DEFAULT_LATENESS,
+    ) -> list[Claim]:
+        """Settle, and claim what is next, in one transaction: the disk is waited for once."""
+        with self._db.transaction(Step.SETTLE):
+            for claim, outcome in settled:
+                sending.settle_txn(self._db, claim, outcome, now_us)
+            return self._claim_txn(now_us, limit, lateness)
 
     def reopen_rejected(self) -> int:
         """Offer rejected meter events again: they were not counted, and their cause may be mended. How many."""
