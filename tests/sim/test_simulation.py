@@ -15,6 +15,9 @@ SEEDS = 200
 # forgets (tests/crash/test_failpoints.py), and serve with its alerts (tests/acceptance/test_serve.py).
 NOT_SIMULATED = {Step.BACK_UP, Step.RESTORE, Step.TAG, Step.FORGET_COVERAGE, Step.PUT_JOB, Step.PUT_REQUEST}
 NOT_SIMULATED |= {Step.PUT_ALERTS, Step.ALERT_SEND}
+# It sends by v1, and knows no workers (tests/crash/test_failpoints.py, tests/crash/test_workers_killed.py).
+NOT_SIMULATED |= {Step.STRIPE_STREAM, Step.STRIPE_SESSION, Step.CHANGE_METER_API}
+NOT_SIMULATED |= {Step.PUT_PLAN, Step.END_PART, Step.MOVE_PLAN, Step.RESERVE}
 # Reached, and by chance no process may die there in so few seeds; crash tests try each, and `make sim SEEDS=2000` too.
 SELDOM = {
     Step.SETTLE_CANCEL,
