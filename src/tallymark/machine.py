@@ -16,8 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-# As many as there are threads that send; more would be opened anew for each request.
-CONNECTIONS_MAX = 16
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -59,7 +57,6 @@ class Machine:
         # Proxies are looked up once, and not in the environment for each request, a third of the time of sending one.
         session.proxies = requests.utils.get_environ_proxies(url)
         session.trust_env = False
-        session.mount("http", requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS_MAX))
         return stripe.RequestsClient(timeout=timeout_seconds, session=session)
 
     def host(self) -> str:

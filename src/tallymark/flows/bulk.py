@@ -25,7 +25,7 @@ from ..source.export_files import open_store
 from ..source.projects import project_id_of
 from ..source.rows import Page
 from ..source.traces import IdStream
-from .collect import REVISIT_ROWS, Collected, Range, confirm_shrunk, distinct, reached, remember_projects
+from .collect import Collected, Range, confirm_shrunk, distinct, held_stale, reached, remember_projects
 from .decide import Decider
 from .progress import Progress
 from .read import Chosen, look_at_scores, project_ids_of, traces_of
@@ -298,9 +298,7 @@ def _collect_all(
 ) -> None:
     _collect(source, pages, stations, decider, run, wanted, _as_they_are, progress, collected)
     for project_id in project_ids_of(stations, project, collected):
-        after = ""
-        while ids := stations.ledger.held_stale(run, project_id, after, REVISIT_ROWS):
-            after = ids[-1]
+        for ids in held_stale(stations.ledger, run, project_id):
             traces = distinct(source.read_many(ids).traces)
             collected.count(stations.ledger.record(run, traces, decider))
             confirm_shrunk(source, stations.ledger, decider, run, collected)

@@ -138,10 +138,16 @@ def revisit_held(
     source: TracesSource, ledger: Ledger, decider: Decider, run: RunRef, project_id: str, collected: Collected
 ) -> None:
     """Read held traces again that were decided under other settings, such as before a customer was mapped."""
+    for ids in held_stale(ledger, run, project_id):
+        collect_page(source.read_many(ids, 0), source, ledger, decider, run, collected)
+
+
+def held_stale(ledger: Ledger, run: RunRef, project_id: str) -> Iterator[list[str]]:
+    """Ids of a project's held traces that were decided under other settings, some at a time."""
     after = ""
     while ids := ledger.held_stale(run, project_id, after, REVISIT_ROWS):
         after = ids[-1]
-        collect_page(source.read_many(ids, 0), source, ledger, decider, run, collected)
+        yield ids
 
 
 def collect_page(

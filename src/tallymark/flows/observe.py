@@ -13,7 +13,7 @@ from ..remote.langfuse import LangfuseClient
 from ..source.observations import ObservationPage, ObservationsSource, WindowEnd, group
 from ..source.scores import marked_traces
 from ..source.windows import Windows
-from .collect import REVISIT_ROWS, Collected, Range, remember_projects
+from .collect import Collected, Range, held_stale, remember_projects
 from .decide import Decider
 from .progress import Progress, quiet
 from .read_ahead import ahead, batches
@@ -97,9 +97,7 @@ def revisit_held_observations(
     source: ObservationsSource, ledger: Ledger, decider: Decider, run: RunRef, project_id: str, collected: Collected
 ) -> None:
     """Read held traces again that were decided under other settings, such as before a customer was mapped."""
-    after = ""
-    while ids := ledger.held_stale(run, project_id, after, REVISIT_ROWS):
-        after = ids[-1]
+    for ids in held_stale(ledger, run, project_id):
         collect_traces(source, ledger, decider, run, ids, collected)
 
 
