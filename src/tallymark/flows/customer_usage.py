@@ -17,7 +17,7 @@ from .paging import Listing, read_cursor, write_cursor
 from .ranges import check_range, month_named
 from .stations import source_key
 from .sync import purpose_of
-from .usage_sums import After, Component, UsageSum, billed_traces, micros_of, usage_sums
+from .usage_sums import After, Component, UsageSum, billed_traces, micros_of, parts_of, usage_sums
 
 
 class ComponentUsage(msgspec.Struct):
@@ -189,7 +189,7 @@ def usage_event_page(
 
 
 def _event(row: Any, model: str) -> UsageEvent:
-    components = micros_of(msgspec.json.decode(row["components"]).get("parts", []), row["billed_micros"])
+    components = micros_of(parts_of(row), row["billed_micros"])
     return UsageEvent(
         row["trace_id"],
         row["project_id"],

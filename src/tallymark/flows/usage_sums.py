@@ -26,6 +26,21 @@ from .subjects import NO_LIMIT
 OTHER = "other"
 NOT_KNOWN = "(not known)"
 AI = "ai"
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A component of a trace as its row keeps it: exact text."""
+
+    name: str
+    credits: str
+    cost_usd: str
+
+
+class _Components(msgspec.Struct, frozen=True):
+    parts: tuple[Part, ...] = ()
+
+
+_decode_components = msgspec.json.Decoder(_Components).decode
 After = tuple[int, str, str]
 """A place in the traces of a customer: time, project and trace id of the one before."""
 _PRICE_UNIT = Decimal(MICROS_PER_CREDIT)
@@ -174,13 +189,13 @@ def models_text(rows: Sequence[Any]) -> str:
 
 
 def _add(total: UsageSum, row: Any, cards: Mapping[str, RateCard]) -> None:
-    at_us, parts = row["timestamp_us"], msgspec.json.decode(row["components"]).get("parts", [])
+    at_us, parts = row["timestamp_us"], parts_of(row)
     total.traces += 1
     total.billed_micros += row["billed_micros"]
     total.waived_micros += row["waived_micros"]
     total.first_us, total.last_us = min(total.first_us, at_us), max(total.last_us, at_us)
     total.read_at_us = max(total.read_at_us, row["read_at_us"])
-    costs_usd = {part["name"]: Decimal(part["cost_usd"]) for part in parts}
+    costs_usd = {part.name: Decimal(part.cost_usd) for part in parts}
     for name, micros in micros_of(parts, row["billed_micros"]).items():
         total.components.setdefault(name, Component()).add(micros, costs_usd.get(name, Decimal(0)))
     # Cost is what Langfuse reports; the other components rest on prices of the rate card.
@@ -190,9 +205,14 @@ def _add(total: UsageSum, row: Any, cards: Mapping[str, RateCard]) -> None:
     total.revenue_usd = EXACT.add(total.revenue_usd, EXACT.multiply(credits, price_usd))
 
 
-def micros_of(parts: Sequence[Mapping[str, str]], billed_micros: int) -> dict[str, int]:
+def parts_of(row: Any) -> tuple[Part, ...]:
+    """The components of a trace, by its row."""
+    return _decode_components(row["components"]).parts
+
+
+def micros_of(parts: Sequence[Part], billed_micros: int) -> dict[str, int]:
     """What each component came to. A trace is rounded once; what that moves is told with its largest component."""
-    micros = {part["name"]: round_to_micros(Decimal(part["credits"])) for part in parts} or {OTHER: 0}
+    micros = {part.name: round_to_micros(Decimal(part.credits)) for part in parts} or {OTHER: 0}
     largest = max(micros, key=lambda name: (micros[name], name))
     micros[largest] += billed_micros - sum(micros.values())
     return micros

@@ -67,11 +67,12 @@ class Database(abc.ABC):
         names = parameters(name, self.dialect)
         if rows[0]._fields != names:
             raise TypeError(f"{type(rows[0]).__name__} does not have the parameters of {name}: {names}")
-        whole = len(rows) - len(rows) % INSERT_ROWS if takes_many_rows(name, self.dialect) else 0
-        for at in range(0, whole, INSERT_ROWS):
-            values = tuple(chain.from_iterable(rows[at : at + INSERT_ROWS]))
-            self._change(numbered(name, self.dialect, INSERT_ROWS), values)
-        self._change_each(numbered(name, self.dialect), rows[whole:])
+        done = 0
+        for size in INSERT_ROWS if takes_many_rows(name, self.dialect) else ():
+            for at in range(done, len(rows) - size + 1, size):
+                self._change(numbered(name, self.dialect, size), tuple(chain.from_iterable(rows[at : at + size])))
+                done = at + size
+        self._change_each(numbered(name, self.dialect), rows[done:])
 
     @abc.abstractmethod
     def stream(self, name: str, /, **values: Any) -> Iterator[Any]:
