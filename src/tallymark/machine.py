@@ -50,14 +50,9 @@ class Machine:
 
     def stripe_connections(self, timeout_seconds: int, url: str) -> Any:
         """What Stripe's SDK asks that address over: one of its own HTTP clients."""
-        import requests
-        import stripe
+        from .meter.connections import Connections
 
-        session = requests.Session()
-        # Proxies are looked up once, and not in the environment for each request, a third of the time of sending one.
-        session.proxies = requests.utils.get_environ_proxies(url)
-        session.trust_env = False
-        return stripe.RequestsClient(timeout=timeout_seconds, session=session)
+        return Connections(timeout_seconds, url)
 
     def host(self) -> str:
         """This machine since its last start, and this namespace of process ids; empty if that cannot be known."""

@@ -462,6 +462,20 @@ def test_turns_of_two_workers_are_apart(ledger_url):
     assert [round(seconds / 60) for seconds in clock.waited[-3:]] == [1, 2, 3]
 
 
+def test_a_sync_by_hand_takes_turns_with_the_workers_while_they_have_a_plan(world):
+    """Begun before there is one, it keeps the budget for itself."""
+    here = world()
+    config = replace(settings_of(here), langfuse_requests_per_minute=60_000)
+    turns = "select count(*) from fact where name like 'turns at langfuse %'"
+    sync(config)
+    before = here.ask(turns)
+    plan_for_workers(config, "sync")
+
+    sync(config)
+
+    assert (before, here.ask(turns)) == ([(0,)], [(1,)])
+
+
 def test_turns_are_reserved_in_chunks_where_they_are_many(ledger_url, look):
     """One transaction for several requests."""
     pace = SharedPace(ledger_url, "stripe", 25_000, Waiting())

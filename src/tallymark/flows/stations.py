@@ -15,6 +15,7 @@ from ..core.states import Answer, CancelClaim, Claim, MeterOutcome
 from ..ledger import Ledger
 from ..ledger.guard import guarded, using_ledger
 from ..ledger.opening import dry_copy
+from ..ledger.plans import open_plans
 from ..marks.langfuse import LangfuseMarks, Mark, Written
 from ..meter.stripe_events import StripeMeter, requests_per_second_of
 from ..meter.stripe_stream import StripeStream
@@ -66,7 +67,7 @@ def open_stations(
 ) -> Iterator[Stations]:
     """Open ledger, clients and meter. A dry run gets a throw-away copy of the ledger and sends nothing.
 
-    `shared`: budgets of requests are those of all workers together.
+    `shared`: budgets of requests are those of all workers together; so they are while workers have a plan to do.
 
     Raises ConfigError if a key is missing, before anything is opened.
     """
@@ -79,6 +80,7 @@ def open_stations(
         stack.enter_context(_rare_collections())
         stack.enter_context(guarded())
         ledger = stack.enter_context(dry_copy(config.ledger_url) if dry_run else using_ledger(config.ledger_url))
+        shared = shared or (not dry_run and bool(open_plans(ledger)))
         paces = _shared_paces(config, clock, stack) if shared else {}
         projects = tuple(_project(config, project, clock, dry_run, paces) for project in config.projects)
         for project in projects:
