@@ -18,7 +18,7 @@ from builders import NOW_US, PROJECT, settings_for
 from databases import DATABASES, POSTGRES, SQLITE
 from tallymark import config as configuration
 from tallymark.clock import SystemClock
-from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US
+from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US
 from tallymark.core.readings import Reading
 from tallymark.core.types import Unit
 from tallymark.errors import ConfigError, LedgerUnreachable, NotFound
@@ -131,6 +131,23 @@ def test_a_sync_by_workers_bills_and_marks_all_and_reconciles(world, generation)
     assert here.ask("select count(*) from fact where name like 'turns at stripe %'") == [(1,)]
     (status,) = list_plans(config, 5)
     assert (status.state, status.done, status.rows >= summary.fetched - 5) == ("done", status.total, True)
+
+
+def test_a_sync_by_workers_through_the_stream_is_proved_by_sums_before_it_is_marked(world, monkeypatch):
+    """Batches of many customers, from several workers at once: counted once, and nothing is left unproved."""
+    monkeypatch.setattr("tallymark.ledger.sending.FIRST_PROOF_US", SECOND_US // 10)
+    monkeypatch.setattr("tallymark.flows.streamed.PAUSE_SECONDS", 0.1)
+    here = world()
+    config = settings_of(here, BILLING_METER_API="stream")
+
+    summary = planned(config, "sync", full=True)
+
+    assert here.billed() == dict(here.expected.micros)
+    assert here.ask("select distinct state from meter_event where credits <> 0") == [("accepted",)]
+    assert (summary.meter_events.streamed, summary.meter_events.in_doubt) == (0, 0)
+    assert summary.marks.written > 20
+    assert "POST /v2/billing/meter_event_stream" in here.stripe.counts()
+    assert reconcile(config)[0].explained
 
 
 def test_an_incremental_sync_by_workers_goes_on_where_the_last_one_ended(world):
