@@ -18,9 +18,9 @@ from tallymark.clock import SystemClock
 from tallymark.core.clock import DAY_US
 from tallymark.core.readings import trace_of
 from tallymark.core.types import Trace
-from tallymark.flows.collect import Collected, Range, collect, range_of
+from tallymark.flows.collect import collect
 from tallymark.flows.observe import collect_observations
-from tallymark.flows.progress import quiet
+from tallymark.flows.reading import Range, Recording, range_of
 from tallymark.flows.stations import Stations, open_stations
 from tallymark.flows.sync import decider_of, start_run
 from tallymark.ledger.rows import RunRef
@@ -107,10 +107,9 @@ def collect_traces() -> Callable[[], Counts]:
 
     def work() -> Counts:
         with _stations() as stations:
-            run, collected = _run(stations), Collected()
-            decider = decider_of(stations, run, False, "tags")
-            collect(source, stations.ledger, decider, run, _everything(stations, run), None, quiet, collected)
-            return {"traces": collected.results["processed"], "rows": collected.rows}
+            into = _into(stations, "tags")
+            collect(source, into, _everything(stations, into.run), None)
+            return _counts(into)
 
     return work
 
@@ -121,13 +120,20 @@ def collect_staged() -> Callable[[], Counts]:
 
     def work() -> Counts:
         with _stations() as stations:
-            run, collected = _run(stations), Collected()
-            decider = decider_of(stations, run, False, "score")
-            span = _everything(stations, run)
-            collect_observations(source, stations.ledger, decider, run, span, None, quiet, collected)
-            return {"traces": collected.results["processed"], "rows": collected.rows}
+            into = _into(stations, "score")
+            collect_observations(source, into, _everything(stations, into.run), None)
+            return _counts(into)
 
     return work
+
+
+def _into(stations: Stations, style: str) -> Recording:
+    run = _run(stations)
+    return Recording(stations.ledger, decider_of(stations, run, False, style), run)
+
+
+def _counts(into: Recording) -> Counts:
+    return {"traces": into.collected.results["processed"], "rows": into.collected.rows}
 
 
 class TracesInMemory(TracesSource):

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable
 
 from tallymark import config
-from tallymark.flows.collect import Collected, range_of
 from tallymark.flows.progress import Progress, quiet
 from tallymark.flows.read import choose_generation, collect_span, style_of
+from tallymark.flows.reading import Reading, Recording, range_of
 from tallymark.flows.send import send as send_flow
 from tallymark.flows.stations import Stations, open_stations
 from tallymark.flows.sync import coverage_after, decider_of, mark_project, purpose_of, start_run
@@ -55,24 +55,16 @@ def _collect() -> Counts:
 
 def _collect_all(stations: Stations, progress: Progress) -> Counts:
     (project,) = stations.projects
-    run, collected = start_run(stations, "sync"), Collected()
+    run = start_run(stations, "sync")
     span = range_of(run.now_us - stations.config.lookback_us, None, run.now_us, stations.config.settle_us)
-    coverage = coverage_after(stations, project, purpose_of(False), span)
     chosen = choose_generation(stations, project)
     decider = decider_of(stations, run, False, style_of(stations, chosen))
-    collect_span(
-        stations,
-        project,
-        chosen,
-        decider,
-        run,
-        span,
-        coverage,
-        # As a first sync does.
-        check_scores=chosen.generation == "observations",
-        progress=progress,
-        collected=collected,
-    )
+    into = Recording(stations.ledger, decider, run, progress=progress)
+    coverage = coverage_after(stations, project, purpose_of(False), span)
+    # As a first sync does.
+    check_scores = chosen.generation == "observations"
+    collect_span(Reading(stations, project, chosen, into), span, coverage, check_scores=check_scores)
+    collected = into.collected
     return {
         "traces": collected.read,
         "processed": collected.results["processed"],

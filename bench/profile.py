@@ -34,6 +34,7 @@ REST = "everything else"
 PHASES = {
     "flows/read.py": "collect",
     "flows/collect.py": "collect",
+    "flows/reading.py": "collect",
     "flows/observe.py": "collect",
     "flows/send.py": "send",
     "flows/doubt.py": "send",

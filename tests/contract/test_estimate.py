@@ -7,7 +7,6 @@ import pytest
 from builders import CREDITS_OF_A_TRACE, NOW_US, PROJECT, ingested
 from tallymark.core.clock import DAY_US, HOUR_US
 from tallymark.flows import estimate
-from tallymark.flows.collect import Collected
 from tallymark.flows.estimate import (
     SAMPLES,
     Sample,
@@ -18,6 +17,7 @@ from tallymark.flows.estimate import (
     meter_events_of,
     stretches,
 )
+from tallymark.flows.reading import Collected
 from tallymark.sandbox.langfuse import SandboxLangfuse
 
 DAYS = 24 * 60

@@ -25,10 +25,10 @@ from tallymark.errors import ConfigError, LedgerUnreachable, NotFound
 from tallymark.flows import plan_stages, planning, working
 from tallymark.flows.backfill import backfill
 from tallymark.flows.budgets import SharedPace
-from tallymark.flows.collect import range_of
 from tallymark.flows.decide import Decider
 from tallymark.flows.plan_status import cancel_plan, list_plans, wait_for
 from tallymark.flows.progress import quiet
+from tallymark.flows.reading import range_of
 from tallymark.flows.reconcile import reconcile
 from tallymark.flows.runs import one_run
 from tallymark.flows.sync import sync

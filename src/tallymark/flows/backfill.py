@@ -19,11 +19,12 @@ from ..ledger.ledger import Coverage
 from ..ledger.rows import RunRef
 from ..marks.langfuse import Mark
 from .bulk import Wanted, export_alone, read_clickhouse
-from .collect import Collected, log_unknown_marks, range_of, remember_projects
+from .collect import log_unknown_marks, remember_projects
 from .mark import KEPT
 from .progress import Progress, quiet
 from .ranges import check_range
 from .read import choose_generation, choose_known, collect_span, style_of
+from .reading import Collected, Reading, Recording, range_of
 from .stations import Project, Stations, open_stations
 from .summary import Requests, count_reasons, zeros
 from .sync import decider_of, start_run
@@ -116,29 +117,19 @@ def _collect(
     resume_us = _resume_us(ledger, project, from_us, run.now_us)
     span = range_of(resume_us, to_us or run.now_us, run.now_us, stations.config.settle_us)
     coverage = Coverage(project.source_key, PURPOSE, from_us, min(span.to_us, span.settled_us))
-    chosen, collected = choose_generation(stations, project), Collected()
-    decider = decider_of(stations, run, False, style_of(stations, chosen))
+    chosen = choose_generation(stations, project)
+    into = Recording(ledger, decider_of(stations, run, False, style_of(stations, chosen)), run, progress=progress)
+    reading = Reading(stations, project, chosen, into)
     if stations.config.bulk_source == "export":
-        wanted = Wanted(span, coverage, DAY_US)
-        export_alone(stations, project, chosen, decider, run, wanted, progress, collected)
+        export_alone(reading, Wanted(span, coverage, DAY_US))
     elif stations.config.bulk_source == "clickhouse":
-        read_clickhouse(stations, project, chosen, decider, run, span, coverage, progress, collected)
+        read_clickhouse(reading, span, coverage)
     else:
-        collect_span(
-            stations,
-            project,
-            chosen,
-            decider,
-            run,
-            span,
-            coverage,
-            check_scores=chosen.generation == "observations" or stations.config.marks == "score",
-            progress=progress,
-            collected=collected,
-        )
-    remember_projects(ledger, project.source_key, collected.project_ids)
+        check_scores = chosen.generation == "observations" or stations.config.marks == "score"
+        collect_span(reading, span, coverage, check_scores=check_scores)
+    remember_projects(ledger, project.source_key, into.collected.project_ids)
     ledger.forget_coverage(project.source_key, PURPOSE)
-    return collected
+    return into.collected
 
 
 def _resume_us(ledger: Ledger, project: Project, from_us: int, now_us: int) -> int:

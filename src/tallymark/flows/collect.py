@@ -5,108 +5,30 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Protocol
 
-from ..core.clock import parse_time
-from ..core.decisions import Decision, Known, Outcome, TraceKey, key_of
-from ..core.ids import ledger_id_in
+from ..core.decisions import Known, Outcome, TraceKey, key_of
 from ..core.types import Reason, Trace
-from ..core.windows import FUTURE_TOLERANCE_US
 from ..ledger import Ledger
 from ..ledger.ledger import Coverage
 from ..ledger.rows import RunRef
 from ..source.rows import Page
 from ..source.traces import IdStream, TracesSource
-from .decide import Decider
-from .progress import Progress
 from .read_ahead import ahead, batches
+from .reading import Collected, Range, Recording
 
 log = logging.getLogger("tallymark")
 BATCH_PAGES = 40
 REVISIT_ROWS = 100
-FAR_FUTURE_US = parse_time("2099-12-31T00:00:00Z")
 # Reasons that say whether tokens were used without a cost. Others were found before that was asked, or by a rate card
 # that did not want to know.
 FOUND_OUT = (Reason.UNPRICED, Reason.NO_BILLABLE_USAGE)
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
-    """What to read: from_us <= timestamp < to_us; traces younger than settled_us wait for the next run."""
-
-    from_us: int
-    to_us: int
-    settled_us: int
-    future_us: int
-
-    def settles(self, trace: Trace) -> bool:
-        """Whether a trace is quiet already, or so far ahead that it is no matter of settling."""
-        return trace.timestamp_us < self.settled_us or trace.timestamp_us > self.future_us
-
-
-def range_of(from_us: int, to_us: int | None, now_us: int, settle_us: int) -> Range:
-    """A range up to now (to_us None: and beyond, for traces from the future), less the settle delay."""
-    settled_us = now_us - settle_us
-    return Range(from_us, to_us if to_us is not None else FAR_FUTURE_US, settled_us, now_us + FUTURE_TOLERANCE_US)
-
-
-@dataclass(slots=True)
-class Collected:
-    """What collecting counted: distinct traces by result, and what else was noticed.
-
-    Counted here and not by the ledger, where another run may read the same traces a moment later.
-    """
-
-    results: Counter[str] = field(default_factory=Counter)
-    adjusted: int = 0
-    healed: int = 0
-    untagged: int = 0
-    adopted: int = 0
-    adopted_from: Counter[str] = field(default_factory=Counter)
-    """Adopted traces by the id of the ledger that their mark names."""
-    billed_and_marked_by: Counter[str] = field(default_factory=Counter)
-    """Traces that this ledger bills by the id of the ledger that their mark names."""
-    credits_micros: int = 0
-    rows: int = 0
-    unreadable: list[str] = field(default_factory=list)
-    project_ids: set[str] = field(default_factory=set)
-    bulk: str = ""
-    """The bulk source that was read, if one was."""
-
-    @property
-    def read(self) -> int:
-        """How many distinct traces were read."""
-        return self.results.total()
-
-    def count(self, decisions: Sequence[Decision]) -> None:
-        """Add a batch."""
-        for decision in decisions:
-            self.results[decision.result] += 1
-            if not decision.first_in_run:
-                self.results[decision.result_before] -= 1
-            self.adjusted += decision.adjusted
-            self.healed += decision.healed
-            self.untagged += decision.untagged
-            self.adopted += decision.adopted
-            if maker := ledger_id_in(decision.trace.attributes.get("meter_event_id", "")):
-                self.adopted_from[maker] += decision.adopted
-                self.billed_and_marked_by[maker] += decision.outcome == Outcome.BILLED and decision.first_in_run
-            self.credits_micros += sum(entry.amount_micros for entry in decision.entries)
-            self.project_ids.add(decision.trace.project_id)
-
-
-def collect(
-    source: TracesSource,
-    ledger: Ledger,
-    decider: Decider,
-    run: RunRef,
-    span: Range,
-    coverage: Coverage | None,
-    progress: Progress,
-    collected: Collected,
-) -> None:
+def collect(source: TracesSource, into: Recording, span: Range, coverage: Coverage | None) -> None:
     """Read a range, decide every trace in it, and record each batch in one transaction with its coverage."""
+    ledger, decider, collected = into.ledger, into.decider, into.collected
     scored = source.scored(span.from_us, span.to_us, span.future_us)
     pages = ahead(source.read(span.from_us, span.to_us, decider.only_pending, span.future_us))
     for batch in batches(pages, BATCH_PAGES):
@@ -116,10 +38,10 @@ def collect(
             remember_projects(ledger, coverage.source_key, {t.project_id for t in traces} - collected.project_ids)
         snapshot = ledger.snapshot(traces)
         traces = _looked_up(source, traces, snapshot.known, scored)
-        collected.count(ledger.record(run, traces, decider, reached(coverage, batch, span), snapshot))
+        collected.count(ledger.record(into.run, traces, decider, reached(coverage, batch, span), snapshot))
         collected.unreadable += [problem for page in batch for problem in page.unreadable]
-        confirm_shrunk(source, ledger, decider, run, collected)
-        progress("read", collected.rows, max(page.total_items for page in batch))
+        confirm_shrunk(source, into)
+        into.progress("read", collected.rows, max(page.total_items for page in batch))
     if coverage is not None:
         ledger.put_coverage(coverage)
 
@@ -134,12 +56,10 @@ def remember_projects(ledger: Ledger, source_key: str, project_ids: Iterable[str
             ledger.put_fact(f"project {source_key}", project_id)
 
 
-def revisit_held(
-    source: TracesSource, ledger: Ledger, decider: Decider, run: RunRef, project_id: str, collected: Collected
-) -> None:
+def revisit_held(source: TracesSource, into: Recording, project_id: str) -> None:
     """Read held traces again that were decided under other settings, such as before a customer was mapped."""
-    for ids in held_stale(ledger, run, project_id):
-        collect_page(source.read_many(ids, 0), source, ledger, decider, run, collected)
+    for ids in held_stale(into.ledger, into.run, project_id):
+        collect_page(source.read_many(ids, 0), source, into)
 
 
 def held_stale(ledger: Ledger, run: RunRef, project_id: str) -> Iterator[list[str]]:
@@ -150,18 +70,16 @@ def held_stale(ledger: Ledger, run: RunRef, project_id: str) -> Iterator[list[st
         yield ids
 
 
-def collect_page(
-    page: Page, source: TracesSource, ledger: Ledger, decider: Decider, run: RunRef, collected: Collected
-) -> None:
+def collect_page(page: Page, source: TracesSource, into: Recording) -> None:
     """Decide and record one page that was asked for by id."""
     traces = distinct(page.traces)
     if not traces:
         return
     times = [trace.timestamp_us for trace in traces]
     scored = source.scored(min(times), max(times) + 1000)
-    traces = _looked_up(source, sorted(traces, key=lambda t: t.timestamp_us), ledger.known(traces), scored)
-    collected.count(ledger.record(run, traces, decider))
-    confirm_shrunk(source, ledger, decider, run, collected)
+    traces = _looked_up(source, sorted(traces, key=lambda t: t.timestamp_us), into.ledger.known(traces), scored)
+    into.collected.count(into.ledger.record(into.run, traces, into.decider))
+    confirm_shrunk(source, into)
 
 
 class Confirms(Protocol):
@@ -172,14 +90,15 @@ class Confirms(Protocol):
         ...
 
 
-def confirm_shrunk(source: Confirms, ledger: Ledger, decider: Decider, run: RunRef, collected: Collected) -> None:
+def confirm_shrunk(source: Confirms, into: Recording) -> None:
     """Read traces that look cheaper than billed again, widely, before the bill is lowered."""
+    decider = into.decider
     if not decider.shrunk:
         return
     suspects = list(decider.shrunk.values())
     decider.confirmed = set(decider.shrunk)
     again = [trace for trace in source.confirm(suspects) if key_of(trace) in decider.confirmed]
-    collected.count(ledger.record(run, distinct(again), decider))
+    into.collected.count(into.ledger.record(into.run, distinct(again), decider))
     decider.confirmed = set()
     decider.shrunk = {}
 

@@ -10,12 +10,11 @@ from ..ledger import Ledger
 from ..ledger.deletions import ReadRange, credit_deleted, note_deleted
 from ..ledger.rows import RunRef
 from ..source.observations import ObservationPage
-from .collect import Collected, Range, collect_page
-from .decide import Decider
+from .collect import collect_page
 from .observe import decide_all, stage_pages
-from .progress import quiet
-from .read import Chosen, observations_of, project_ids_of, traces_of
-from .stations import Project, Stations
+from .read import observations_of, project_ids_of, traces_of
+from .reading import Collected, Range, Reading
+from .stations import Stations
 
 log = logging.getLogger("tallymark")
 ASKED_IDS = 100
@@ -30,26 +29,19 @@ HELD = (
 )
 
 
-def settle_deleted(
-    stations: Stations,
-    project: Project,
-    chosen: Chosen,
-    decider: Decider,
-    run: RunRef,
-    span: Range,
-    collected: Collected,
-) -> None:
+def settle_deleted(reading: Reading, span: Range) -> None:
     """Find what is gone of a range that was read as a whole, and give it back, hold it or keep it, as is set.
 
     Where rows could not be read, nobody can tell what is gone: then nothing is done.
     """
+    stations, run, collected = reading.stations, reading.into.run, reading.into.collected
     if collected.unreadable:
         return
-    for project_id in project_ids_of(stations, project, collected):
+    for project_id in project_ids_of(reading):
         to_us = min(span.to_us, span.settled_us)
-        read = ReadRange(project_id, chosen.generation, span.from_us, to_us, run.run_id)
+        read = ReadRange(project_id, reading.chosen.generation, span.from_us, to_us, run.run_id)
         for ids in _batches(stations, read.unseen, ASKED_IDS):
-            found = _found(stations, project, chosen, decider, run, ids, collected)
+            found = _found(reading, ids)
             if collected.unreadable:
                 return
             gone = [(project_id, trace_id) for trace_id in ids if trace_id not in found]
@@ -65,35 +57,25 @@ def _batches(stations: Stations, ask: Callable[[Ledger, str, int], list[str]], l
         yield ids
 
 
-def _found(
-    stations: Stations,
-    project: Project,
-    chosen: Chosen,
-    decider: Decider,
-    run: RunRef,
-    ids: list[str],
-    collected: Collected,
-) -> set[str]:
+def _found(reading: Reading, ids: list[str]) -> set[str]:
     """Read traces by their ids, however old, and decide those that are there; which ones these are."""
     found: set[str] = set()
-    ledger = stations.ledger
-    if chosen.generation == "observations":
-        source = observations_of(stations, project)
-        pages = _noting(source.read_traces(ids), found)
-        stage_pages(pages, ledger, run, collected, quiet, complete=True)
-        decide_all(source, ledger, decider, run, collected)
+    if reading.chosen.generation == "observations":
+        source = observations_of(reading.stations, reading.project)
+        stage_pages(_noting(source.read_traces(ids), found), reading.into)
+        decide_all(source, reading.into)
     else:
-        traces = traces_of(stations, project)
+        traces = traces_of(reading.stations, reading.project)
         page = traces.read_many(ids, 0)
         found.update(trace.trace_id for trace in page.traces)
-        collected.unreadable += page.unreadable
-        collect_page(page, traces, ledger, decider, run, collected)
+        reading.into.collected.unreadable += page.unreadable
+        collect_page(page, traces, reading.into)
     return found
 
 
 def _noting(pages: Iterator[ObservationPage], found: set[str]) -> Iterator[ObservationPage]:
     for page in pages:
-        found.update(reading.trace_id for reading in page.readings)
+        found.update(each.trace_id for each in page.readings)
         yield page
 
 

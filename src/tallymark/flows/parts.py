@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
-from ..errors import ConfigError, WrongMode
+from ..errors import ConfigError
 from ..ledger.plans import READ, SEND, Part, Plan
-from .collect import Collected, remember_projects
+from .collect import remember_projects
 from .mark import mark
 from .plan_counts import PartCounts, collected_counts, marked_counts, sent_counts
 from .planning import request_of, run_of
 from .progress import Progress
-from .read import Chosen, choose_generation, choose_known, collect_range, style_of
+from .read import choose_known, collect_range, read_in_its_mode, style_of
+from .reading import Chosen, Collected, Reading, Recording
 from .send import send_open
 from .stations import Project, Stations
 from .sync import decider_of
-
-log = logging.getLogger("tallymark")
 
 
 def do_part(stations: Stations, plan: Plan, part: Part, progress: Progress) -> PartCounts:
@@ -51,34 +49,18 @@ def project_of(stations: Stations, source_key: str) -> Project:
 
 
 def _read(stations: Stations, plan: Plan, part: Part, progress: Progress) -> PartCounts:
-    project = project_of(stations, part.source_key)
-    collected, chosen = Collected(), choose_known(stations, project)
-    try:
-        _collect(stations, plan, part, project, chosen, progress, collected)
-    except WrongMode:
-        again = choose_generation(stations, project, fresh=True)
-        if again.generation == chosen.generation:
-            raise
-        log.warning("%s changed its mode: reading on through %s", project.client.base_url, again.generation)
-        _collect(stations, plan, part, project, again, progress, collected)
+    project, collected = project_of(stations, part.source_key), Collected()
+
+    def read(chosen: Chosen) -> None:
+        request, run = request_of(plan), run_of(stations, plan, part)
+        span = replace(request.spans[part.source_key], from_us=part.from_us or 0, to_us=part.to_us or 0)
+        decider = decider_of(stations, run, request.only_pending, style_of(stations, chosen))
+        into = Recording(stations.ledger, decider, run, collected, progress)
+        collect_range(Reading(stations, project, chosen, into), span, None)
+
+    read_in_its_mode(stations, project, choose_known(stations, project), read)
     remember_projects(stations.ledger, project.source_key, collected.project_ids)
     return collected_counts(collected)
-
-
-def _collect(
-    stations: Stations,
-    plan: Plan,
-    part: Part,
-    project: Project,
-    chosen: Chosen,
-    progress: Progress,
-    collected: Collected,
-) -> None:
-    request, run = request_of(plan), run_of(stations, plan, part)
-    whole = request.spans[part.source_key]
-    span = replace(whole, from_us=part.from_us or 0, to_us=part.to_us or 0)
-    decider = decider_of(stations, run, request.only_pending, style_of(stations, chosen))
-    collect_range(stations, project, chosen, decider, run, span, None, progress, collected)
 
 
 def _send(stations: Stations, progress: Progress) -> PartCounts:

@@ -10,8 +10,8 @@ import msgspec
 from ..core.states import Answer
 from ..ledger import Ledger
 from ..ledger.plans import Plan, part_counts
-from .collect import Collected
 from .mark import Marked
+from .reading import Collected
 from .send import Sent
 from .summary import Requests
 

@@ -25,7 +25,6 @@ from ..ledger.plans import (
     stop_plan,
 )
 from .backfill import BackfillSummary, conclude
-from .collect import Collected
 from .deletions import settle_deleted
 from .mark import Marked
 from .parts import require_same_card
@@ -33,6 +32,7 @@ from .plan_counts import PartCounts, all_counts, collected_by, collected_counts,
 from .planning import BACKFILL, PlanRequest, request_of, run_of
 from .progress import Progress
 from .read import choose_known, revisit, style_of
+from .reading import Collected, Reading, Recording
 from .send import Sent, gather
 from .stations import Project, Stations
 from .sync import (
@@ -108,12 +108,13 @@ def _finish_reading(
     """What follows when all windows of a source are read: held traces, deleted ones, and what is covered now."""
     run, chosen = run_of(stations, plan), choose_known(stations, project)
     decider = decider_of(stations, run, request.only_pending, style_of(stations, chosen))
-    revisit(stations, project, chosen, decider, run, collected)
+    reading = Reading(stations, project, chosen, Recording(stations.ledger, decider, run, collected))
+    revisit(reading)
     if plan.kind == BACKFILL:
         return
     span = request.spans[project.source_key]
     if request.is_whole and not all_counts(stations.ledger, plan).unreadable:
-        settle_deleted(stations, project, chosen, decider, run, span, collected)
+        settle_deleted(reading, span)
     covered = coverage_after(stations, project, purpose_of(request.only_pending), span)
     if covered is not None:
         stations.ledger.put_coverage(covered)

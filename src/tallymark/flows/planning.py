@@ -14,9 +14,9 @@ from ..errors import ConfigError
 from ..ledger.plans import READ, Part, Plan, open_plans, put_plan
 from ..ledger.rows import Asked, RunRef
 from .backfill import PURPOSE
-from .collect import Range, range_of
 from .plan_counts import PartCounts
 from .read import choose_generation, look_at_scores
+from .reading import Range, range_of
 from .stations import Project, Stations
 from .sync import Request, begin_sync, must_check_scores, start_run
 

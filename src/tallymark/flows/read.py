@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable
+from dataclasses import replace
 
 from ..clock import SystemClock
 from ..core.clock import DAY_US
@@ -13,21 +15,14 @@ from ..ledger.staging import owe_lost_score_marks
 from ..source.observations import ObservationsSource
 from ..source.probe import choose, is_v3, probe, server_version
 from ..source.traces import TracesSource
-from .collect import Collected, Range, collect, collect_page, revisit_held
-from .decide import MARK_VISIBLE_AFTER_US, Decider
+from .collect import collect, collect_page, revisit_held
+from .decide import MARK_VISIBLE_AFTER_US
 from .observe import adopt_scores, collect_observations, collect_traces, revisit_held_observations
-from .progress import Progress
 from .reader import ObservationsApart, TracesApart
+from .reading import Chosen, Range, Reading
 from .stations import Project, Stations
 
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """The generation that a project is read through, why, and the server's version."""
-
-    generation: str
-    reason: str
-    version: str
+log = logging.getLogger("tallymark")
 
 
 def choose_generation(stations: Stations, project: Project, *, fresh: bool = False) -> Chosen:
@@ -57,6 +52,20 @@ def choose_known(stations: Stations, project: Project) -> Chosen:
     return Chosen(generation, reason, version)
 
 
+def read_in_its_mode(stations: Stations, project: Project, chosen: Chosen, read: Callable[[Chosen], None]) -> Chosen:
+    """Read; a server whose mode changes on the way is read on through its other generation. Which one it was."""
+    try:
+        read(chosen)
+    except WrongMode:
+        again = choose_generation(stations, project, fresh=True)
+        if again.generation == chosen.generation:
+            raise
+        log.warning("%s changed its mode: reading on through %s", project.client.base_url, again.generation)
+        chosen = replace(again, reason=f"the mode changed during the run: {again.reason}")
+        read(chosen)
+    return chosen
+
+
 def style_of(stations: Stations, chosen: Chosen) -> str:
     """How traces are marked: "tags" or "score". Raises ConfigError if the server cannot be marked as set."""
     wanted = stations.config.marks
@@ -68,83 +77,48 @@ def style_of(stations: Stations, chosen: Chosen) -> str:
     return wanted if wanted != "auto" else "tags" if chosen.generation == "traces" else "score"
 
 
-def collect_span(
-    stations: Stations,
-    project: Project,
-    chosen: Chosen,
-    decider: Decider,
-    run: RunRef,
-    span: Range,
-    coverage: Coverage | None,
-    *,
-    check_scores: bool,
-    progress: Progress,
-    collected: Collected,
-) -> None:
+def collect_span(reading: Reading, span: Range, coverage: Coverage | None, *, check_scores: bool) -> None:
     """Read a range and decide its traces. `check_scores`: look first which traces the server has marked by score.
 
     Raises WrongMode if the server's mode changed; what was recorded stays, and reading again is safe.
     """
     if check_scores:
-        look_at_scores(stations, project, run, span)
-    collect_range(stations, project, chosen, decider, run, span, coverage, progress, collected)
-    revisit(stations, project, chosen, decider, run, collected)
+        look_at_scores(reading.stations, reading.project, reading.into.run, span)
+    collect_range(reading, span, coverage)
+    revisit(reading)
 
 
-def collect_range(
-    stations: Stations,
-    project: Project,
-    chosen: Chosen,
-    decider: Decider,
-    run: RunRef,
-    span: Range,
-    coverage: Coverage | None,
-    progress: Progress,
-    collected: Collected,
-) -> None:
+def collect_range(reading: Reading, span: Range, coverage: Coverage | None) -> None:
     """Read a range and decide its traces, and nothing else. Raises WrongMode as collect_span does."""
-    ledger = stations.ledger
-    if chosen.generation == "observations":
-        source = observations_of(stations, project)
-        collect_observations(source, ledger, decider, run, span, coverage, progress, collected)
+    if reading.chosen.generation == "observations":
+        collect_observations(observations_of(reading.stations, reading.project), reading.into, span, coverage)
     else:
-        collect(traces_of(stations, project), ledger, decider, run, span, coverage, progress, collected)
+        collect(traces_of(reading.stations, reading.project), reading.into, span, coverage)
 
 
-def revisit(
-    stations: Stations, project: Project, chosen: Chosen, decider: Decider, run: RunRef, collected: Collected
-) -> None:
+def revisit(reading: Reading) -> None:
     """Decide held traces of a project again, however old, that were decided under other settings."""
-    ledger = stations.ledger
-    for project_id in project_ids_of(stations, project, collected):
-        if chosen.generation == "observations":
-            source = observations_of(stations, project)
-            revisit_held_observations(source, ledger, decider, run, project_id, collected)
+    stations, project = reading.stations, reading.project
+    for project_id in project_ids_of(reading):
+        if reading.chosen.generation == "observations":
+            revisit_held_observations(observations_of(stations, project), reading.into, project_id)
         else:
-            revisit_held(traces_of(stations, project), ledger, decider, run, project_id, collected)
+            revisit_held(traces_of(stations, project), reading.into, project_id)
 
 
-def project_ids_of(stations: Stations, project: Project, collected: Collected) -> list[str]:
+def project_ids_of(reading: Reading) -> list[str]:
     """The project ids that a key reads: those met now, and the one met before."""
-    known_id = stations.ledger.fact(f"project {project.source_key}")
-    return sorted({*collected.project_ids, *([known_id] if known_id else [])})
+    known_id = reading.stations.ledger.fact(f"project {reading.project.source_key}")
+    return sorted({*reading.into.collected.project_ids, *([known_id] if known_id else [])})
 
 
-def collect_trace(
-    stations: Stations,
-    project: Project,
-    chosen: Chosen,
-    decider: Decider,
-    run: RunRef,
-    trace_id: str,
-    collected: Collected,
-) -> None:
+def collect_trace(reading: Reading, trace_id: str) -> None:
     """Read and decide one trace."""
-    if chosen.generation == "observations":
-        collect_traces(observations_of(stations, project), stations.ledger, decider, run, [trace_id], collected)
+    if reading.chosen.generation == "observations":
+        collect_traces(observations_of(reading.stations, reading.project), reading.into, [trace_id])
     else:
-        source = traces_of(stations, project)
-        collect_page(source.read_many([trace_id], 0), source, stations.ledger, decider, run, collected)
+        source = traces_of(reading.stations, reading.project)
+        collect_page(source.read_many([trace_id], 0), source, reading.into)
 
 
 def traces_of(stations: Stations, project: Project) -> TracesSource:

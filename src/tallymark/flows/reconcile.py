@@ -21,11 +21,11 @@ from ..ledger.reports import suspects
 from ..ledger.rows import Asked, RunRef
 from ..meter.stripe_events import StripeMeter
 from .audit import WIDTH_US, Audit, Auditor
-from .collect import Collected, range_of
 from .meters import check_meter
 from .progress import Progress, quiet
 from .ranges import check_range
-from .read import Chosen, choose_generation, collect_span, style_of
+from .read import choose_generation, collect_span, style_of
+from .reading import Chosen, Reading, Recording, range_of
 from .reconciliation import Reconciliation, compared_days, reconciliation_of
 from .stations import Project, Stations, open_stations
 from .sync import Request, decider_of, run_sync, start_run
@@ -103,18 +103,9 @@ def _audit_langfuse(stations: Stations, project: Project, run: RunRef, audit: Au
     # Asked anew: what is audited twice would be counted twice, so a mode that changed must be known before.
     chosen = choose_generation(stations, project, fresh=True)
     auditor = Auditor(decider_of(stations, run, False, style_of(stations, chosen)), audit, stations.ledger)
-    collect_span(
-        stations,
-        project,
-        chosen,
-        auditor,
-        run,
-        range_of(audit.from_us, min(audit.to_us, run.now_us), run.now_us, 0),
-        None,
-        check_scores=_by_score(stations, chosen),
-        progress=progress,
-        collected=Collected(),
-    )
+    into = Recording(stations.ledger, auditor, run, progress=progress)
+    span = range_of(audit.from_us, min(audit.to_us, run.now_us), run.now_us, 0)
+    collect_span(Reading(stations, project, chosen, into), span, None, check_scores=_by_score(stations, chosen))
     auditor.count()
 
 

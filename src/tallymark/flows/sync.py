@@ -14,7 +14,7 @@ from ..core.clock import SECOND_US, Clock, format_time
 from ..core.credits import format_micros
 from ..core.states import Answer
 from ..core.types import Reason
-from ..errors import NotFound, WrongMode
+from ..errors import NotFound
 from ..ledger import Ledger
 from ..ledger.ledger import Coverage
 from ..ledger.reports import unexplained_reports
@@ -24,7 +24,7 @@ from ..rating.cards import card_text
 from .bulk import export_first, read_clickhouse, read_clickhouse_changes
 from .cancel import cancel_lower
 from .clocks import clock_problem, require_right_clock
-from .collect import Collected, Range, log_unknown_marks, range_of, remember_projects
+from .collect import log_unknown_marks, remember_projects
 from .decide import Decider
 from .deletions import settle_deleted
 from .doubt import settle_doubts
@@ -33,7 +33,8 @@ from .meters import check_meter
 from .periods import read_periods
 from .progress import Progress, quiet
 from .ranges import check_range
-from .read import Chosen, choose_generation, choose_known, collect_span, collect_trace, style_of
+from .read import choose_generation, choose_known, collect_span, collect_trace, read_in_its_mode, style_of
+from .reading import Chosen, Collected, Range, Reading, Recording, range_of
 from .reports import take_reports
 from .send import Sent, send
 from .stations import Project, Stations, open_stations
@@ -255,15 +256,13 @@ def _collect(
     A server whose mode changes on the way is read on through its other generation.
     """
     collected = Collected()
-    try:
-        _read(stations, project, request, run, span, chosen, progress, collected)
-    except WrongMode:
-        again = choose_generation(stations, project, fresh=True)
-        if again.generation == chosen.generation:
-            raise
-        log.warning("%s changed its mode: reading on through %s", project.client.base_url, again.generation)
-        chosen = replace(again, reason=f"the mode changed during the run: {again.reason}")
-        _read(stations, project, request, run, span, chosen, progress, collected)
+
+    def read(chosen: Chosen) -> None:
+        decider = decider_of(stations, run, request.only_pending, style_of(stations, chosen))
+        into = Recording(stations.ledger, decider, run, collected, progress)
+        _read(Reading(stations, project, chosen, into), request, span)
+
+    chosen = read_in_its_mode(stations, project, chosen, read)
     remember_projects(stations.ledger, project.source_key, collected.project_ids)
     if collected.bulk:
         also = "" if collected.bulk == "clickhouse" else f", {chosen.generation}"
@@ -271,44 +270,23 @@ def _collect(
     return chosen, collected
 
 
-def _read(
-    stations: Stations,
-    project: Project,
-    request: Request,
-    run: RunRef,
-    span: Range,
-    chosen: Chosen,
-    progress: Progress,
-    collected: Collected,
-) -> None:
-    decider = decider_of(stations, run, request.only_pending, style_of(stations, chosen))
+def _read(reading: Reading, request: Request, span: Range) -> None:
+    stations, project = reading.stations, reading.project
     if request.trace_id is not None:
-        collect_trace(stations, project, chosen, decider, run, request.trace_id, collected)
+        collect_trace(reading, request.trace_id)
         return
     purpose = purpose_of(request.only_pending)
-    check_scores = must_check_scores(stations, project, request, span, chosen)
+    check_scores = must_check_scores(stations, project, request, span, reading.chosen)
     if stations.config.bulk_source == "export" and request.is_incremental:
-        coverage = coverage_after(stations, project, purpose, span)
-        span = export_first(stations, project, chosen, decider, run, span, coverage, progress, collected)
+        span = export_first(reading, span, coverage_after(stations, project, purpose, span))
     coverage = coverage_after(stations, project, purpose, span)
     if stations.config.bulk_source == "clickhouse":
         read = read_clickhouse_changes if request.is_incremental else read_clickhouse
-        read(stations, project, chosen, decider, run, span, coverage, progress, collected)
+        read(reading, span, coverage)
     else:
-        collect_span(
-            stations,
-            project,
-            chosen,
-            decider,
-            run,
-            span,
-            coverage,
-            check_scores=check_scores,
-            progress=progress,
-            collected=collected,
-        )
+        collect_span(reading, span, coverage, check_scores=check_scores)
     if request.is_whole:
-        settle_deleted(stations, project, chosen, decider, run, span, collected)
+        settle_deleted(reading, span)
 
 
 def must_check_scores(stations: Stations, project: Project, request: Request, span: Range, chosen: Chosen) -> bool:
