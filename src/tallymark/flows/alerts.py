@@ -23,7 +23,7 @@ from ..remote.webhook import post
 from .alert_messages import Told, log_line, message
 from .alert_rules import CUSTOMER_MEMORY_US, ToDate, Watched, findings
 from .figures import Amount, Figures, figures
-from .paging import Listing, read_cursor, write_cursor
+from .paging import Listing, listing, read_cursor
 from .ranges import month_named
 from .service import Every, Job
 from .usage import usage_totals
@@ -86,8 +86,7 @@ def alerts(ledger: Ledger, limit: int, cursor: str | None = None) -> Listing[Ale
     """A page of what is wrong, by rule and subject. Raises ConfigError for a cursor that is none."""
     rule, subject = read_cursor(cursor, str, str) if cursor else ("", "")
     rows = list(ledger.query("alerts_after", rule=rule, subject=subject, limit=limit + 1))
-    more = write_cursor(rows[limit - 1]["rule"], rows[limit - 1]["subject"]) if len(rows) > limit else None
-    return Listing([_alert(row) for row in rows[:limit]], more)
+    return listing(rows, limit, _alert, lambda row: (row["rule"], row["subject"]))
 
 
 def alert_notices(ledger_url: str) -> Listing[Alert]:

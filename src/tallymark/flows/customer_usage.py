@@ -13,7 +13,7 @@ from ..core.clock import format_time
 from ..core.credits import format_micros, format_usd
 from ..ledger import Ledger
 from ..ledger.database import Database
-from .paging import Listing, read_cursor, write_cursor
+from .paging import Listing, listing, read_cursor
 from .ranges import check_range, month_named
 from .stations import source_key
 from .sync import purpose_of
@@ -181,11 +181,11 @@ def usage_event_page(
         to_us = min(to_us, after[0] + 1)
     with ledger.one_moment() as db:
         found = list(billed_traces(db, customer_id, from_us, to_us, limit + 1, after))
-    shown = [_event(row, model) for row, model in found[:limit]]
-    if len(found) <= limit:
-        return Listing(shown, None)
-    last = found[limit - 1][0]
-    return Listing(shown, write_cursor(last["timestamp_us"], last["project_id"], last["trace_id"]))
+    return listing(found, limit, lambda each: _event(*each), lambda each: _place_of(each[0]))
+
+
+def _place_of(row: Any) -> tuple[str | int, ...]:
+    return row["timestamp_us"], row["project_id"], row["trace_id"]
 
 
 def _event(row: Any, model: str) -> UsageEvent:

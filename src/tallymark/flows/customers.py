@@ -17,7 +17,7 @@ from ..core.credits import format_micros
 from ..core.text import without_nul
 from ..errors import ConfigError, NotFound
 from ..ledger import Ledger
-from .paging import Listing, read_cursor, write_cursor
+from .paging import Listing, listing, read_cursor
 from .usage import UsageTotal, usage_totals
 
 NONE = UsageTotal()
@@ -158,11 +158,7 @@ def customers(ledger: Ledger, wanted: Wanted, limit: int, cursor: str | None = N
     if cursor is not None:
         after = _place_of(cursor)
         found = [each for each in found if _is_behind(wanted, SORTS[wanted.sort](each[1]), each[0], after)]
-    shown = [line_of(*each) for each in found[:limit]]
-    if len(found) <= limit:
-        return Listing(shown, None)
-    customer_id, compared = found[limit - 1]
-    return Listing(shown, write_cursor(str(SORTS[wanted.sort](compared)), customer_id))
+    return listing(found, limit, lambda each: line_of(*each), lambda each: (str(SORTS[wanted.sort](each[1])), each[0]))
 
 
 def all_customers(ledger: Ledger, wanted: Wanted) -> list[CustomerLine]:

@@ -16,7 +16,7 @@ from ..errors import ConfigError
 from ..ledger import Ledger
 from .explain import decision_of
 from .held_decisions import Plan, release
-from .paging import Listing, read_cursor, write_cursor
+from .paging import Listing, listing, read_cursor
 
 EARLIEST_US, LATEST = -(2**62), 2**62
 # What any meter event that waits for this may be open to; what one of them is open to depends on its sends.
@@ -85,7 +85,7 @@ def held_traces(ledger: Ledger, reason: str, limit: int, cursor: str | None = No
     from_us, project_id, trace_id = read_cursor(cursor, int, str, str) if cursor is not None else (EARLIEST_US, "", "")
     place = {"from_us": from_us, "after_project": project_id, "after_trace": trace_id}
     rows = list(ledger.query("held_traces", reason=reason, **place, limit=limit + 1))
-    return _listing(rows, limit, _trace, lambda row: (row["timestamp_us"], row["project_id"], row["trace_id"]))
+    return listing(rows, limit, _trace, lambda row: (row["timestamp_us"], row["project_id"], row["trace_id"]))
 
 
 def held_meter_events(ledger: Ledger, reason: str, limit: int, cursor: str | None = None) -> Listing[HeldMeterEvent]:
@@ -93,7 +93,7 @@ def held_meter_events(ledger: Ledger, reason: str, limit: int, cursor: str | Non
     after_us, after_id = read_cursor(cursor, int, str) if cursor is not None else (EARLIEST_US, "")
     place = {"after_us": after_us, "after_id": after_id}
     rows = list(ledger.query("held_meter_events", reason=reason, **place, limit=limit + 1))
-    return _listing(rows, limit, _meter_event, lambda row: (row["bucket_start_us"], row["meter_event_id"]))
+    return listing(rows, limit, _meter_event, lambda row: (row["bucket_start_us"], row["meter_event_id"]))
 
 
 def decisions(
@@ -103,7 +103,7 @@ def decisions(
     if cursor is not None:
         last = min(last, read_cursor(cursor, int)[0] - 1)
     rows = list(ledger.query("decisions_between", first=first, last=last, limit=limit + 1))
-    return _listing(rows, limit, decision_of, lambda row: (row["decision_id"],))
+    return listing(rows, limit, decision_of, lambda row: (row["decision_id"],))
 
 
 def choices_for(reason: str) -> tuple[Choice, ...]:
@@ -156,11 +156,6 @@ def _check_expected(said: Said, found: Plan) -> None:
         raise PlanChanged(
             f"it was {expected} and is {credits} credits in {count} by now; nothing was decided. Look again.", found
         )
-
-
-def _listing(rows: list[Any], limit: int, item: Callable[[Any], Any], place: Callable[[Any], Any]) -> Listing[Any]:
-    shown = rows[:limit]
-    return Listing([item(row) for row in shown], write_cursor(*place(shown[-1])) if len(rows) > limit else None)
 
 
 def _trace(row: Any) -> HeldTrace:

@@ -14,7 +14,7 @@ from ..core.states import State, payload_of
 from ..errors import ConfigError, NotFound
 from ..ledger import Ledger
 from .explain import attempts_of, decisions_of
-from .paging import Listing, read_cursor, write_cursor
+from .paging import Listing, listing, read_cursor
 from .ranges import check_range
 
 BY_TIME, IN_STATE, OF_CUSTOMER = "meter_events_by_time", "meter_events_in_state", "meter_events_of_customer"
@@ -90,10 +90,11 @@ def meter_events(
             limit=limit + 1,
         )
     )
-    last = rows[limit - 1] if len(rows) > limit else None
-    return Listing(
-        [MeterEventLine(**_line(row)) for row in rows[:limit]],
-        write_cursor(last["bucket_start_us"], last["meter_event_id"]) if last is not None else None,
+    return listing(
+        rows,
+        limit,
+        lambda row: MeterEventLine(**_line(row)),
+        lambda row: (row["bucket_start_us"], row["meter_event_id"]),
     )
 
 
@@ -103,6 +104,10 @@ def _check(wanted: WantedMeterEvents) -> None:
         raise ConfigError(f"{wanted.state!r:.60} is no state; one is any of {', '.join(State)}.")
     if "\0" in wanted.customer_id + wanted.meter:
         raise ConfigError("no customer and no meter has such a name.")
+
+
+def _place_of(row: Any) -> tuple[int, str]:
+    return row["bucket_start_us"], row["meter_event_id"]
 
 
 def _way(wanted: WantedMeterEvents) -> str:
@@ -141,19 +146,16 @@ def covered_traces(ledger: Ledger, identifier: str, limit: int, cursor: str | No
     project, trace = read_cursor(cursor, str, str) if cursor else ("", "")
     place = {"after_project": project, "after_trace": trace}
     rows = list(ledger.query("meter_event_traces", meter_event_id=identifier, **place, limit=limit + 1))
-    last = rows[limit - 1] if len(rows) > limit else None
-    return Listing(
-        [
-            CoveredTrace(
-                row["trace_id"],
-                row["project_id"],
-                format_time(row["timestamp_us"]),
-                row["name"],
-                format_micros(row["amount_micros"]),
-            )
-            for row in rows[:limit]
-        ],
-        write_cursor(last["project_id"], last["trace_id"]) if last is not None else None,
+    return listing(rows, limit, _covered, lambda row: (row["project_id"], row["trace_id"]))
+
+
+def _covered(row: Any) -> CoveredTrace:
+    return CoveredTrace(
+        row["trace_id"],
+        row["project_id"],
+        format_time(row["timestamp_us"]),
+        row["name"],
+        format_micros(row["amount_micros"]),
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from ..errors import ConfigError
 
+R = TypeVar("R")
 T = TypeVar("T")
 ROWS_DEFAULT, ROWS_MAX = 100, 1000
 NO_CURSOR = "that is no cursor of this list; begin without one."
@@ -21,6 +22,16 @@ class Listing(msgspec.Struct, Generic[T]):
 
     items: list[T]
     next: str | None
+
+
+def listing(
+    rows: Sequence[R], limit: int, item: Callable[[R], T], place: Callable[[R], tuple[str | int, ...]]
+) -> Listing[T]:
+    """A page of rows, of which one more than `limit` was asked for: `item` makes one of a row, `place` is where it
+    stands in the order of the list."""
+    shown = rows[:limit]
+    more = write_cursor(*place(shown[-1])) if len(rows) > limit else None
+    return Listing([item(row) for row in shown], more)
 
 
 def every(read: Callable[[str | None], Listing[T]]) -> Iterator[T]:

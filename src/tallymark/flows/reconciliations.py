@@ -19,7 +19,7 @@ from ..core.text import without_nul
 from ..errors import NotFound
 from ..ledger import Ledger
 from .customers import MeterEventLine, meter_event_line
-from .paging import Listing, read_cursor, write_cursor
+from .paging import Listing, listing, read_cursor
 from .ranges import moment_named
 from .reconciliation import Line, Reconciliation
 
@@ -98,9 +98,7 @@ def reconciliations(ledger: Ledger, limit: int, cursor: str | None = None) -> Li
     before_us, before_id = (LATEST_US, "") if cursor is None else read_cursor(cursor, int, str)
     place = {"before_us": max(-LATEST_US, min(before_us, LATEST_US)), "before_id": without_nul(before_id)}
     rows = list(ledger.query("reconciliations", **place, limit=limit + 1))
-    last = rows[min(limit, len(rows)) - 1] if rows else None
-    more = write_cursor(last["started_at_us"], last["run_id"]) if last is not None and len(rows) > limit else None
-    return Listing([_listed(row) for row in rows[:limit]], more)
+    return listing(rows, limit, _listed, lambda row: (row["started_at_us"], row["run_id"]))
 
 
 def _listed(row: Any) -> ReconciliationLine:
@@ -134,9 +132,7 @@ def compared_page(
     if cursor is not None:
         after = read_cursor(cursor, str, str, str)
         found = [day for day in found if (day.day, day.customer, day.meter) > after]
-    last = found[min(limit, len(found)) - 1] if found else None
-    more = write_cursor(last.day, last.customer, last.meter) if last is not None and len(found) > limit else None
-    return Listing(found[:limit], more)
+    return listing(found, limit, lambda day: day, lambda day: (day.day, day.customer, day.meter))
 
 
 def _day(row: Any) -> DayLine:
@@ -177,14 +173,14 @@ def day_rows(
     total = next(iter(ledger.query("sum_of_day", **known)))
     seconds = {"from_s": from_us // SECOND_US, "to_s": (from_us + DAY_US) // SECOND_US}
     events = list(ledger.query("meter_events_of_day", **place, **seconds, limit=METER_EVENTS_MAX))
-    last = rows[min(limit, len(rows)) - 1] if rows else None
+    page = listing(rows, limit, _trace, lambda row: (row["project_id"], row["trace_id"]))
     return DayRows(
         run_id,
         days[0],
         format_micros(total["amount_micros"]),
         total["entries"],
-        [_trace(row) for row in rows[:limit]],
-        write_cursor(last["project_id"], last["trace_id"]) if last is not None and len(rows) > limit else None,
+        page.items,
+        page.next,
         [meter_event_line(row) for row in events],
         format_micros(_accepted_micros(events)),
     )

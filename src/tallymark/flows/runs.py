@@ -17,7 +17,7 @@ from ..ledger.owner import is_dead
 from ..ledger.run_requests import WAITING_MAX, RunRequest, ask
 from .alerts import alert_jobs
 from .backfill import BackfillSummary
-from .paging import Listing, read_cursor, write_cursor
+from .paging import Listing, listing, read_cursor
 from .ranges import check_range
 from .service import JOB, RECONCILE, jobs_for
 from .summary import SyncSummary
@@ -144,11 +144,7 @@ def list_runs(ledger: Ledger, now_us: int, limit: int, cursor: str | None = None
     """Runs by hand, of jobs and asked for, the newest first. Raises ConfigError for a cursor of another list."""
     before_us, before_id = read_cursor(cursor, int, str) if cursor else NO_PLACE
     rows = list(ledger.query("list_runs", before_us=before_us, before_id=before_id, limit=limit + 1))
-    place = rows[limit - 1] if len(rows) > limit else None
-    return Listing(
-        [_run(row, now_us) for row in rows[:limit]],
-        write_cursor(place["at_us"], place["id"]) if place is not None else None,
-    )
+    return listing(rows, limit, lambda row: _run(row, now_us), lambda row: (row["at_us"], row["id"]))
 
 
 def one_run(ledger: Ledger, run_id: str, now_us: int) -> RunDetails:

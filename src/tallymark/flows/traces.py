@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from ..core.decisions import Outcome
 from ..core.types import HELD, SKIPPED
 from ..errors import ConfigError
 from ..ledger import Ledger
-from .paging import ROWS_MAX, Listing, every, read_cursor, write_cursor
+from .paging import ROWS_MAX, Listing, every, listing, read_cursor
 from .ranges import check_range
 
 # What a search may be meant as, in the order in which it is tried; the last reads the whole table.
@@ -83,7 +84,7 @@ def traces(ledger: Ledger, wanted: Wanted, limit: int, cursor: str | None = None
     for way in ways:
         rows = list(ledger.query(way, **_conditions(wanted, way, place), limit=limit + 1))
         if rows:
-            return _listing(way, rows, limit)
+            return listing(rows, limit, _line, partial(_place_of, way))
     return Listing([], None)
 
 
@@ -117,6 +118,10 @@ class _Place:
     after_trace: str = ""
 
 
+def _place_of(way: str, row: Any) -> tuple[str | int, ...]:
+    return way, row["timestamp_us"], row["project_id"], row["trace_id"]
+
+
 def _first(wanted: Wanted) -> _Place:
     return _Place(wanted.to_us - 1 if wanted.to_us is not None else LATEST_US)
 
@@ -141,13 +146,6 @@ def _conditions(wanted: Wanted, way: str, place: _Place) -> dict[str, Any]:
         "after_project": place.after_project,
         "after_trace": place.after_trace,
     }
-
-
-def _listing(way: str, rows: Sequence[Any], limit: int) -> Listing[TraceLine]:
-    shown, last = rows[:limit], rows[min(limit, len(rows)) - 1]
-    more = len(rows) > limit
-    place = write_cursor(way, last["timestamp_us"], last["project_id"], last["trace_id"])
-    return Listing([_line(row) for row in shown], place if more else None)
 
 
 def _line(row: Any) -> TraceLine:
