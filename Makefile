@@ -1,4 +1,5 @@
 # What people and .ci/run call. Every target sets itself up; nothing but Python 3.11 or later and make is needed.
+
 # Hundreds of tests start Python again, and it would compile everything each time.
 export PYTHONDONTWRITEBYTECODE =
 
