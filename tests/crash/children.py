@@ -14,11 +14,13 @@ from worlds import WAIT_SECONDS_MAX, Ended, environment
 
 # Batches so small that a short story has several of each.
 SMALL = {
+    "tallymark.source.traces.PAGE_ROWS": 50,
+    "tallymark.source.scores.PAGE_ROWS": 50,
     "tallymark.flows.collect.BATCH_PAGES": 1,
     "tallymark.flows.observe.STAGE_PAGES": 1,
-    "tallymark.flows.observe.DECIDE_TRACES": 60,
-    "tallymark.flows.send.GATHER_BUCKETS": 30,
-    "tallymark.flows.send.CLAIMS_MAX": 8,
+    "tallymark.flows.observe.DECIDE_TRACES": 30,
+    "tallymark.flows.send.GATHER_BUCKETS": 15,
+    "tallymark.flows.send.CLAIMS_MAX": 4,
     # One batch at a time: a test stops at what is in it. Others (test_four_processes.py) have several under way.
     "tallymark.flows.send.BATCHES_MAX": 1,
     "tallymark.marks.langfuse.BODY_BYTES_MAX": 5_000,
@@ -30,16 +32,35 @@ SETTINGS = {
     # Under a budget everything is read in the child itself, so that every request reaches its failpoints.
     "BILLING_LANGFUSE_REQUESTS_PER_MINUTE": "1000000",
 }
-# What a sync imports on its way; a name that is gone costs time and nothing else.
+# What commands import on their way; a name that is gone costs time and nothing else.
 PRELOADED = [
+    *("encodings.ascii", "getpass"),
+    *(f"procrastinate.{name}" for name in ("builtin_tasks", "signals", "worker")),
     *(
         f"tallymark.{name}"
-        for name in ("cli", "api", "console", "show", "flows.sync", "flows.backfill", "flows.working")
+        for name in (
+            *("cli", "api", "console", "show", "show_held", "show_plans"),
+            *(f"flows.{name}" for name in ("sync", "backfill", "working", "held_decisions", "invoice_items")),
+            *("ledger.postgres", "meter.invoice_items", "meter.permissions"),
+        )
     ),
-    "tallymark.ledger.postgres",
     *(
         f"stripe.{name}"
-        for name in ("_stripe_client", "_event", "billing._meter_service", "billing._meter_event_service")
+        for name in (
+            *("_stripe_client", "_event", "_billing_service", "_object_classes", "_test_helpers"),
+            *("_customer", "_customer_service", "_invoice", "_invoice_item", "_invoice_item_service"),
+            *("_price", "_subscription", "_subscription_item", "_subscription_service"),
+            *("events._v1_billing_meter_error_report_triggered_event", "events._event_classes"),
+            *(
+                f"billing.{name}"
+                for meter in ("_meter", "_meter_event", "_meter_event_adjustment", "_meter_event_summary")
+                for name in (meter, f"{meter}_service")
+            ),
+            *("v2._billing_service", "v2._core_service", "v2.core._event_service"),
+            *("v2.billing._meter_event", "v2.billing._meter_event_service"),
+            *("v2.billing._meter_event_session", "v2.billing._meter_event_session_service"),
+            "v2.billing._meter_event_stream_service",
+        )
     ),
 ]
 _processes = multiprocessing.get_context("forkserver")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 
-from children import CrashChild
+from children import SMALL, CrashChild
 from observation_services import HEADERS
 
 from child import Stop
@@ -26,12 +26,15 @@ from tallymark.sandbox.story import expect, tell
 from tallymark.sandbox.wire import Request
 from worlds import PROJECT, World, open_world
 
-TRACES = 220
+# Traces and customers so few that a run is short: what it costs are its requests. Each customer has one call in flight
+# at most, so two processes find something to send side by side only if a batch takes fewer than half of them.
+TRACES, CUSTOMERS = 110, 10
+CLAIMS = SMALL["tallymark.flows.send.CLAIMS_MAX"]
 # Windows so few, and lost workers given up so soon, that a test is over in a moment.
 WORKERS = {
     "tallymark.flows.planning.WINDOWS": 6,
     "tallymark.flows.planning.WINDOW_US_MAX": 100 * DAY_US,
-    "tallymark.flows.plan_stages.MARKS_EACH": 50,
+    "tallymark.flows.plan_stages.MARKS_EACH": 25,
     "tallymark.flows.working.AGAIN_SECONDS": 0,
     "tallymark.flows.working.BEATS": Beats(0.1, 0.7),
     "tallymark.queue.tasks.LOOK_AFTER_CRON": "* * * * * *",
@@ -69,7 +72,16 @@ class Scenario:
 @cache
 def _story():
     """The same traces for all scenarios, so that every run of one takes the same steps."""
-    return list(tell(TRACES, SystemClock().now_us()))
+    return [_of_few_customers(told) for told in tell(TRACES, SystemClock().now_us())]
+
+
+def _of_few_customers(told):
+    """A trace of the story, which belongs to one of a few customers."""
+    customer = f"cus_{int(told.customer.removeprefix('cus_')) % CUSTOMERS + 1:03d}"
+    metadata = {**told.trace["metadata"]}
+    if "customerId" in metadata:
+        metadata["customerId"] = customer
+    return replace(told, customer=customer, trace={**told.trace, "metadata": metadata})
 
 
 @contextlib.contextmanager
@@ -156,18 +168,18 @@ def _switch_meter(world, how):
 
 
 def counted_and_broken(world):
-    """Stripe is going to answer its first eight meter events with 500, after it has counted them."""
-    world.stripe.break_next(8, counted=True)
+    """Stripe is going to answer its first meter events with 500, after it has counted them."""
+    world.stripe.break_next(CLAIMS, counted=True)
 
 
 def broken(world):
-    """Stripe is going to answer its first eight meter events with 500, and count none of them."""
-    world.stripe.break_next(8, counted=False)
+    """Stripe is going to answer its first meter events with 500, and count none of them."""
+    world.stripe.break_next(CLAIMS, counted=False)
 
 
 def unanswered(world):
-    """A run was killed with eight meter events on their way; Stripe has got some of them."""
-    ended = CrashChild(world, SYNC, Stop(Step.STRIPE_SEND, Side.AFTER, 12)).end()
+    """A run was killed with its second batch of meter events on their way; Stripe has got some of them."""
+    ended = CrashChild(world, SYNC, Stop(Step.STRIPE_SEND, Side.AFTER, CLAIMS + CLAIMS // 2)).end()
     assert ended.status == -signal.SIGKILL, ended.err
 
 
@@ -314,6 +326,7 @@ SCENARIOS = (
         (*BEGINS_AND_ENDS, Step.PUT_FACT, Step.PUT_COVERAGE, Step.LANGFUSE_READ, Step.FORGET_COVERAGE),
         BACKFILL,
         often=(Step.RECORD, Step.TAG, Step.LANGFUSE_WRITE),
+        constants={"tallymark.marks.langfuse.BODY_BYTES_MAX": 2_500},
     ),
     Scenario(
         "backfill by observations",

@@ -11,9 +11,9 @@ from collections import Counter
 from itertools import product
 
 import pytest
-from children import SMALL, CrashChild
+from children import CrashChild
 from judge import check_marks, check_money, check_order, check_traces
-from scenarios import BACKFILL, EVENTS_ONLY, FULL_SYNC, SCENARIOS, SYNC, run, world_of
+from scenarios import BACKFILL, CLAIMS, EVENTS_ONLY, FULL_SYNC, SCENARIOS, SYNC, run, world_of
 
 from child import REACHED, STARTED, Stop, Then
 from databases import DATABASES, POSTGRES, SQLITE
@@ -38,7 +38,6 @@ AROUND_SENDING = (
 SHARED = (Step.RECORD, Step.GATHER, Step.CLAIM, Step.STRIPE_SEND, Step.SETTLE)
 # Workers need PostgreSQL.
 BY_WORKERS = (Step.PUT_PLAN, Step.END_PART, Step.MOVE_PLAN, Step.RESERVE)
-CLAIMS = SMALL["tallymark.flows.send.CLAIMS_MAX"]
 # In how many scenarios each side of each step is tried; `make crash` tries it in three.
 SCENARIOS_EACH = int(os.environ.get("CRASH_SCENARIOS", "1"))
 on_every_database = pytest.mark.parametrize("database", DATABASES)

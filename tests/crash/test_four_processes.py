@@ -32,7 +32,15 @@ POLL_SECONDS = 0.02
 FIND_SECONDS = 0.8
 # Each trace is a meter event of its own; a killed process's last call is waited for, as it is outside of tests.
 SETTINGS = {"BILLING_METER_BUCKET": "trace"}
-CONSTANTS = {"tallymark.ledger.sending.LAST_CALL_SECONDS": LAST_CALL_SECONDS, "tallymark.flows.send.BATCHES_MAX": 4}
+# Its world is larger than that of other crash tests, and so are its batches.
+CONSTANTS = {
+    "tallymark.ledger.sending.LAST_CALL_SECONDS": LAST_CALL_SECONDS,
+    "tallymark.source.traces.PAGE_ROWS": 100,
+    "tallymark.source.scores.PAGE_ROWS": 100,
+    "tallymark.flows.send.GATHER_BUCKETS": 30,
+    "tallymark.flows.send.CLAIMS_MAX": 8,
+    "tallymark.flows.send.BATCHES_MAX": 4,
+}
 
 
 @dataclass

@@ -248,14 +248,14 @@ class TracesSource:
         fields: str,
         filters: Sequence[Filter],
         order: str = "timestamp.asc",
-        rows: int = PAGE_ROWS,
+        rows: int | None = None,
     ) -> Page:
         query = [
             ("fromTimestamp", format_time(from_us)),
             ("toTimestamp", format_time(to_us)),
             ("fields", fields),
             ("orderBy", order),
-            ("limit", str(rows)),
+            ("limit", str(rows or PAGE_ROWS)),
             ("page", str(page)),
         ]
         if filters:
