@@ -1,11 +1,7 @@
 # What people and .ci/run call. Every target sets itself up; nothing but Python 3.11 or later and make is needed.
-
-# Hundreds of tests start Python again, and it would compile everything each time.
-export PYTHONDONTWRITEBYTECODE =
-
 .PHONY: demo stories test four-processes crash check format sim bench bench-full bench-publish bench-postgres bench-workers fuzz audit clean help
 
-# Every command of the tests is a new process: without compiled modules each would compile all that it imports.
+# Hundreds of tests start Python again: without compiled modules each would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
 # Tests wait for children and disks about a third of their time.
