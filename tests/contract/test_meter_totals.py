@@ -218,7 +218,7 @@ def test_a_meter_that_was_off_meanwhile_drops_nothing(put, run, settings, clock,
     refuse = Refusing(stripe)
     put("t2", minutes_ago=29)
     run(settings(bill_to=refuse), full=True)
-    assert refuse.refused == 1
+    assert (refuse.refused, len(stripe.meter_events())) == (1, 1)
     put("t3", minutes_ago=28)
     for _ in range(2):
         run(full=True)
