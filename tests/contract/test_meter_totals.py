@@ -215,10 +215,11 @@ def test_a_meter_that_was_off_meanwhile_drops_nothing(put, run, settings, clock,
     """One has no answer, is then refused, and waits; newer usage waits with it instead of hiding it."""
     put("t1", minutes_ago=30)
     run(settings(stripe_faults=sends_lost(Fault.RESET_AFTER)))
-    refuse = Refusing(stripe)
+    refuse, before_us = Refusing(stripe), clock.now_us()
     put("t2", minutes_ago=29)
     run(settings(bill_to=refuse), full=True)
     assert (refuse.refused, len(stripe.meter_events())) == (1, 1)
+    assert clock.now_us() - before_us < MINUTE_US, "nobody waits for what this run cannot send"
     put("t3", minutes_ago=28)
     for _ in range(2):
         run(full=True)
