@@ -275,6 +275,11 @@ def demo(config_file: Path | None, verbose: bool, quiet: bool, as_json: bool, **
     show_default=True,
     help="Which Langfuse it is: version 3 (legacy), or version 4 in one of its two modes.",
 )
+@click.option(
+    "--meter-window",
+    type=click.Choice(["hour", "day"]),
+    help="Make its meter a pre-aggregated one, which counts the last meter event of each hour or day (UTC).",
+)
 def sandbox(
     config_file: Path | None,
     verbose: bool,
@@ -284,12 +289,21 @@ def sandbox(
     port_stripe: int,
     traces: int,
     generation: Literal["legacy", "dual", "events_only"],
+    meter_window: Literal["hour", "day"] | None,
 ) -> None:
     """Run only the sandbox, a local Langfuse and Stripe, until stopped."""
     from .demo import run_sandbox
+    from .sandbox.process import Options
 
     run_sandbox(
-        port_langfuse=port_langfuse, port_stripe=port_stripe, traces=traces, generation=generation, as_json=as_json
+        Options(
+            port_langfuse=port_langfuse,
+            port_stripe=port_stripe,
+            story=traces,
+            generation=generation,
+            meter_window=meter_window,
+        ),
+        as_json=as_json,
     )
 
 

@@ -34,7 +34,7 @@ from .config_tables import (
     shown_value,
 )
 from .config_template import template
-from .settings import BULK_SOURCES, SETTINGS, Setting
+from .settings import BULK_SOURCES, SETTINGS, TOTALS, Setting
 
 __all__ = [
     "FILE_NAME",
@@ -215,6 +215,7 @@ def load(file: Path | None, environ: Mapping[str, str]) -> Config:
     own["customers"] = _customers(table, values)
     own["customer_limits"] = read_customer_limits(table)
     _check_corrections(values)
+    _check_meter_api(values)
     own["rate_card"] = _rate_card(found, values, file)
     return Config(**own, lines=tuple(_lines(found, own, file)))
 
@@ -425,6 +426,14 @@ def _check_corrections(values: Mapping[str, Any]) -> None:
         raise ConfigError(
             "BILLING_CORRECTIONS is cancel, but one meter event covers many traces; "
             "set BILLING_METER_BUCKET to trace, or BILLING_CORRECTIONS to carry"
+        )
+
+
+def _check_meter_api(values: Mapping[str, Any]) -> None:
+    if values["meter_api"] == TOTALS and values["meter_bucket"] == "trace":
+        raise ConfigError(
+            "BILLING_METER_API is totals, but Stripe does not say whether meter events of several traces share a "
+            "window; set BILLING_METER_BUCKET to hour, or BILLING_METER_API to v1"
         )
 
 

@@ -14,6 +14,8 @@ from tallymark.rating.fields import parse_amount, parse_text
 from tallymark.rating.rate import OWNERS
 
 BULK_SOURCES = ("export", "clickhouse")
+TOTALS = "totals"
+"""The BILLING_METER_API of pre-aggregated meters, which count only the last meter event of each window."""
 """Words of BILLING_SOURCE that name no API of Langfuse."""
 
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
@@ -232,9 +234,10 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         ("BILLING_METER_API",),
-        one_of("v1", "v2", "stream"),
+        one_of("v1", "v2", "stream", TOTALS),
         "v1",
-        "How meter events are sent: by v1 or v2, one a request; or by stream, a hundred, which Stripe answers unseen.",
+        "How meter events are sent: by v1 or v2, one a request; by stream, a hundred, which Stripe answers unseen; or "
+        "as running totals, to meters with an event_time_window only.",
     ),
     Setting(
         ("BILLING_LATE_PERIOD",),

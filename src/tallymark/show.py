@@ -131,7 +131,9 @@ def _show_entry(entry: Mapping[str, Any]) -> None:
         f"= bucket {event['bucket_credits']} + carry {event['carry_before']} - carry left {event['carry_after']}"
     )
     for attempt in event["attempts"]:
-        click.echo(f"    sent {attempt['sent_at']}: {attempt['outcome']} ({attempt['answer'] or 'no answer stored'})")
+        total = f" as a total of {attempt['window_total']}" if attempt["window_total"] is not None else ""
+        answer = f"{attempt['outcome']} ({attempt['answer'] or 'no answer stored'})"
+        click.echo(f"    sent {attempt['sent_at']}{total}: {answer}")
     for decision in event["decisions"]:
         click.echo(f"    {decision['at']} {decision['who']}: {decision['verb']} ({decision['why']})")
 

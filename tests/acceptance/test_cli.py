@@ -28,7 +28,7 @@ SYNC_KEYS += ["fetched", "processed", "skipped", "held", "failed", "failures", "
 SYNC_KEYS += ["adopted", "credits", "meter_events", "marks", "requests", "seconds"]
 REASONS = {
     "skipped": {"already_processed", "no_billable_usage", "future_timestamp", "filtered", "waived"},
-    "held": {"no_customer", "too_old", "unrated", "unpriced", "late_period", "in_doubt"},
+    "held": {"no_customer", "too_old", "unrated", "unpriced", "late_period", "window_cut", "in_doubt"},
     "meter_events": {
         "accepted",
         "duplicate",

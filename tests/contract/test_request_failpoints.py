@@ -6,19 +6,21 @@ Otherwise no kill could be tried between what Stripe counts and what the ledger 
 import contextlib
 import inspect
 import json
+from dataclasses import replace
 
 import pytest
 
 from builders import NOW_US
 from tallymark.core.clock import HOUR_US, SECOND_US
 from tallymark.core.reports import ERROR_REPORT, Notification
-from tallymark.core.states import CancelClaim, Claim
+from tallymark.core.states import CancelClaim, Claim, WindowTotal
 from tallymark.errors import RemoteError
 from tallymark.failpoints import Side, Step, arm
 from tallymark.meter.invoice_items import NewItem, create_item
 from tallymark.meter.reports import fetch_report, new_notifications
 from tallymark.meter.stripe_events import StripeMeter
 from tallymark.meter.stripe_stream import StripeStream
+from tallymark.meter.stripe_totals import StripeTotals
 from tallymark.meter.stripe_v2 import StripeV2Meter
 from tallymark.meter.subscriptions import items_of
 from tallymark.meter.summaries import summaries
@@ -29,6 +31,7 @@ from tallymark.sandbox.langfuse import DEFAULT_PROJECT
 METER_ID = "mtr_sandbox_0001"
 NOTIFICATION = Notification("evt_unknown", ERROR_REPORT, NOW_US, METER_ID)
 CLAIM = Claim("one", "one", "cus_1", "credits", NOW_US // SECOND_US, 5, "{}", 1, "key-1", None, NOW_US)
+TOTAL = WindowTotal(9, CLAIM.timestamp_s, CLAIM.timestamp_s + 3600, CLAIM.timestamp_s)
 CANCEL = CancelClaim("one", "one", "credits", 2, "key-2", False)
 ITEM = NewItem("one", 1, "cus_1", "usd", 200, "500 credits", NOW_US - HOUR_US, NOW_US)
 
@@ -48,6 +51,7 @@ def open_session(meter):
 # Each method that makes requests: its step, and a call of it that makes one.
 STRIPE_CALLS = {
     "send": (Step.STRIPE_SEND, lambda meter: meter.send(CLAIM)),
+    "send_value": (Step.STRIPE_SEND, lambda meter: StripeTotals(meter).send(replace(CLAIM, window_total=TOTAL))),
     "check": (Step.STRIPE_READ, lambda meter: meter.check(["credits"])),
     "meters": (Step.STRIPE_READ, lambda meter: meter.meters()),
     "customer_problem": (Step.STRIPE_READ, lambda meter: meter.customer_problem("cus_1")),

@@ -33,6 +33,7 @@ select t.trace_id, t.mark_state, sum(coalesce(m.state, '') not in ('accepted', '
   left join meter_event as m on m.meter_event_id = e.meter_event_id
  group by 1, 2
 """
+LINES = "select customer_id, sum(amount_micros) as micros from entry group by 1"
 CALL_SECONDS_MAX = 16
 BY_DECISION = ("reversal", "rebooking", "waiver", "invoiced")
 
@@ -93,21 +94,39 @@ class Judge:
         self.must(rows, f"{identifier} was sent and is not in the ledger")
         row = rows[0]
         self.must(row["state"] == "sending", f"{identifier} was sent while its committed state is {row['state']}")
-        said = sent["payload[stripe_customer_id]"], sent["event_name"], sent["payload[value]"], sent["timestamp"]
-        fixed = row["customer_id"], row["meter"], str(row["credits"]), str(row["timestamp_s"])
-        self.must(said == fixed, f"{identifier} was sent as {said} but fixed as {fixed}")
-        self.must(
-            row["bucket_start_us"] <= int(sent["timestamp"]) * CREDIT_MICROS < row["bucket_end_us"],
-            f"the timestamp of {identifier} lies outside its bucket",
-        )
         key = request.headers.get("idempotency-key")
-        keys = [one["idempotency_key"] for one in self.ask("select * from attempt where meter_event_id = ?", own_id)]
-        self.must(key in keys, f"{identifier} was sent under {key}, which is no committed attempt")
+        attempts = self.ask("select * from attempt where meter_event_id = ?", own_id)
+        committed = {one["idempotency_key"]: one["window_total"] for one in attempts}
+        self.must(key in committed, f"{identifier} was sent under {key}, which is no committed attempt")
+        said = sent["payload[stripe_customer_id]"], sent["event_name"]
+        fixed = row["customer_id"], row["meter"]
+        self.must(said == fixed, f"{identifier} was sent as {said} but fixed as {fixed}")
+        said = int(sent["payload[value]"]), int(sent["timestamp"])
+        if self._world.window_s:
+            self._before_total(row, committed[key], *said)
+        else:
+            self._before_value(row, identifier, *said)
+        self.must(issue <= row["reissue"], f"{identifier} is no issue of {own_id}, which has {row['reissue']}")
+        self._one_call(lane_of(request))
+
+    def _before_value(self, row, identifier, value, timestamp_s):
+        """What is sent is what was fixed, in its bucket, and counts once."""
+        own_id, fixed = row["meter_event_id"], (row["credits"], row["timestamp_s"])
+        self.must((value, timestamp_s) == fixed, f"{own_id} was sent as {value, timestamp_s} but fixed as {fixed}")
+        self.must(
+            row["bucket_start_us"] <= timestamp_s * CREDIT_MICROS < row["bucket_end_us"],
+            f"the timestamp of {own_id} lies outside its bucket",
+        )
         for event in self._world.stripe.meter_events():
             if event.identifier != identifier and issue_of(event.identifier)[0] == own_id:
                 self.must(not event.counted, f"{identifier} was sent though {event.identifier} counts")
-        self.must(issue <= row["reissue"], f"{identifier} is no issue of {own_id}, which has {row['reissue']}")
-        self._one_call(lane_of(request))
+
+    def _before_total(self, row, total, value, timestamp_s):
+        """What is sent is the total that was committed, and it is dated in the window of what it adds."""
+        own_id, window_s = row["meter_event_id"], self._world.window_s
+        self.must(value == total, f"{own_id} set its window to {value}, and {total} was committed")
+        same = timestamp_s >= row["timestamp_s"] and timestamp_s // window_s == row["timestamp_s"] // window_s
+        self.must(same, f"{own_id} of {row['timestamp_s']} set the window of {timestamp_s}")
 
     def _one_call(self, lane):
         """A call lasts for 15 seconds at most, unless its process is stopped meanwhile, which nothing can prevent."""
@@ -164,7 +183,8 @@ class Judge:
         """G1: of each meter event at most one issue counts, and nothing counts that the ledger does not know."""
         counted = Counter(issue_of(one.identifier)[0] for one in self._world.stripe.meter_events() if one.counted)
         for own_id, times in counted.items():
-            self.must(times == 1, f"{own_id} counts {times} times")
+            # Of a window's totals only the last one counts.
+            self.must(times == 1 or self._world.window_s, f"{own_id} counts {times} times")
         known = {row["meter_event_id"] for row in self.ask("select meter_event_id from meter_event")}
         self.must(counted.keys() <= known, f"Stripe counts what no ledger knows: {sorted(counted.keys() - known)}")
 
@@ -209,8 +229,12 @@ class Judge:
         self.must(not moving, f"still on its way: {[tuple(row) for row in moving]}")
         self._verify()
         self._each_trace()
-        self._each_customer()
-        self._ledger_and_stripe_agree()
+        if self._world.window_s:
+            self._each_lane()
+            self._each_window()
+        else:
+            self._each_customer()
+            self._ledger_and_stripe_agree()
         self._each_mark()
         self._right_period()
         self._invoiced_once()
@@ -246,6 +270,49 @@ class Judge:
         self.must(+micros == +lines and -micros == -lines, f"counted, carried and waiting {micros}, but lines {lines}")
         moved = self.ask("select sum(amount_micros) from entry where kind in ('reversal', 'rebooking')")
         self.must(not moved or not moved[0][0], "decisions moved money out of nowhere")
+
+    def _each_lane(self):
+        """G4: what is accepted, the carry, and what waits is the sum of the lines, to the micro-credit."""
+        rows = self.ask(
+            "select * from meter_event where state in ('accepted', 'pending', 'rejected', 'held', 'in_doubt')"
+        )
+        micros = Counter()
+        for row in (*self.ask("select *, amount_micros / 1e6 as credits from carry"), *rows):
+            micros[row["customer_id"]] += round(row["credits"] * CREDIT_MICROS)
+        lines = {row["customer_id"]: row["micros"] for row in self.ask(LINES)}
+        self.must(
+            all(micros[one] == lines.get(one, 0) for one in {*micros, *lines}),
+            f"accepted, carried and waiting are {micros}, but lines {lines}",
+        )
+
+    def _each_window(self):
+        """G1: Stripe counts in each window what was accepted in it, and at most one in doubt besides."""
+        accepted, doubtful = Counter(), {}
+        for row in self.ask("select * from meter_event where state in ('accepted', 'in_doubt')"):
+            window = row["customer_id"], row["timestamp_s"] // self._world.window_s
+            if row["state"] == "accepted":
+                accepted[window] += row["credits"]
+            else:
+                doubtful.setdefault(window, {0}).add(row["credits"])
+        counted = self._world.values_of_windows()
+        excused = {self._window_of(issue_of(identifier)[0]) for identifier in self._forgotten()}
+        for window in ({*accepted, *counted}) - excused:
+            more = counted.get(window, 0) - accepted[window]
+            self.must(more in doubtful.get(window, {0}), f"{window}: Stripe counts {more} more than {accepted[window]}")
+
+    def is_in_total(self, row):
+        """Whether Stripe counts a meter event in its window besides all that was accepted in it."""
+        window = self._window_of(row["meter_event_id"])
+        accepted = [
+            one["credits"]
+            for one in self.ask("select * from meter_event where state = 'accepted'")
+            if (one["customer_id"], one["timestamp_s"] // self._world.window_s) == window
+        ]
+        return self._world.values_of_windows().get(window, 0) == sum(accepted) + row["credits"]
+
+    def _window_of(self, own_id):
+        (row,) = self.ask("select * from meter_event where meter_event_id = ?", own_id)
+        return row["customer_id"], row["timestamp_s"] // self._world.window_s
 
     def _forgotten(self):
         """Identifiers called accepted and not counted, where nobody could know it, or a report is still open."""
@@ -286,8 +353,21 @@ class Judge:
         options = self._world.options
         if options.with_skew or options.late_period == "send":
             return
+        if self._world.window_s:
+            self._one_period_for_each_window()
         lost = {issue_of(one.identifier)[0] for one in self._world.stripe.lost()}
         self.must(lost <= self._world.decided, f"on no invoice: {sorted(lost - self._world.decided)}")
+
+    def _one_period_for_each_window(self):
+        """What Stripe counts of a window it dates by its last total, so all in it must be of one period."""
+        periods = {}
+        for row in self.ask("select * from meter_event where state = 'accepted'"):
+            if row["meter_event_id"] not in self._world.decided:
+                customer, at_s = row["customer_id"], row["timestamp_s"]
+                window = customer, at_s // self._world.window_s
+                periods.setdefault(window, set()).add(self._world.period_at(customer, at_s))
+        cut = {window for window, found in periods.items() if len(found) > 1}
+        self.must(not cut, f"windows that hold usage of two periods: {cut}")
 
     def explained(self, found):
         """What a reconciliation in the end found: every difference has its cause, where any could be known."""

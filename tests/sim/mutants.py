@@ -7,7 +7,7 @@ from unittest import mock
 from tallymark.core.ids import sent_identifier
 from tallymark.failpoints import Step
 from tallymark.flows.send import answered
-from tallymark.ledger import gathering, sending
+from tallymark.ledger import gathering, meter_windows, sending
 from tallymark.ledger.ledger import Ledger
 from tallymark.meter.stripe_events import StripeMeter
 
@@ -42,8 +42,8 @@ def new_identifier_on_retry():
     """Every attempt has an identifier of its own, so that Stripe takes a repeated send for new usage."""
     claim_one = sending._claim_one_txn
 
-    def claim(db, row, now_us):
-        made = claim_one(db, row, now_us)
+    def claim(db, row, now_us, window_s):
+        made = claim_one(db, row, now_us, window_s)
         return replace(made, identifier=sent_identifier(made.identifier, made.attempt - 1))
 
     with mock.patch.object(sending, "_claim_one_txn", claim):
@@ -67,4 +67,32 @@ def mark_before_acceptance():
         yield
 
 
-MUTANTS = {mutant.__name__: mutant for mutant in (send_before_commit, new_identifier_on_retry, mark_before_acceptance)}
+@contextlib.contextmanager
+def send_the_addition():
+    """A pre-aggregated meter gets what is new, as others do, and not all of its window."""
+
+    def total(db, row, window_s):
+        made = meter_windows.total_txn(db, row, window_s)
+        return made and replace(made, credits=row["credits"])
+
+    with mock.patch.object(sending, "total_txn", total):
+        yield
+
+
+@contextlib.contextmanager
+def total_beside_an_unanswered_one():
+    """A newer total leaves while an older one has no answer, which may still arrive, and be the last."""
+    with mock.patch.object(sending, "_unanswered_first_txn", lambda _db, row, _moment: row):
+        yield
+
+
+MUTANTS = {
+    mutant.__name__: mutant
+    for mutant in (
+        send_before_commit,
+        new_identifier_on_retry,
+        mark_before_acceptance,
+        send_the_addition,
+        total_beside_an_unanswered_one,
+    )
+}

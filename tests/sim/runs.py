@@ -163,6 +163,8 @@ def _waiting_meter_events(world):
     for row in world.judge.ask(question):
         if row["state"] == "in_doubt":
             arrived = sent_identifier(row["meter_event_id"], row["reissue"]) in received
+            if world.window_s:
+                arrived = arrived and world.judge.is_in_total(row)
             yield row["meter_event_id"], "in_doubt", (Choice.ARRIVED if arrived else Choice.NOT_SENT,)
         else:
             choices = (Choice.AS_IS, Choice.BILL_NOW, Choice.INVOICE_ITEM, Choice.ASSIGN, Choice.WAIVE)

@@ -12,8 +12,8 @@ from sim.machine import Killed, Processes, SimulatedMachine
 from sim.model import COST_PARTS, METER, Model, ModelTrace, Observation, Rule
 from sim.network import Network
 from tallymark import config, failpoints, machine
-from tallymark.core.clock import DAY_US, HOUR_US, SECOND_US, format_time, parse_time
-from tallymark.core.windows import STRIPE_AGE_MARGIN_US, STRIPE_AGE_MAX_US
+from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US, format_time, parse_time
+from tallymark.core.windows import METER_WINDOW_S, STRIPE_AGE_MARGIN_US, STRIPE_AGE_MAX_US
 from tallymark.errors import ClockAhead, TallymarkError
 from tallymark.failpoints import Side, Step
 from tallymark.flows import sync as sync_flow
@@ -40,6 +40,7 @@ REQUESTS = (
 TOO_OLD_US = STRIPE_AGE_MAX_US - STRIPE_AGE_MARGIN_US
 STRIPE_KEY = {"authorization": "Bearer sk_test_sandbox"}
 WEBHOOK_SECRET = "whsec_simulated"
+NO_TOTALS = {"meter_window": None, "late_sends": 0}
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,11 @@ class Options:
     stripe_lag_seconds: float
     with_periods: bool
     with_skew: bool
+    meter_window: str | None
+    late_sends: float
 
 
-def options_of(chance):
+def options_of(chance, seed):
     """Draw a world."""
     with_skew = chance.random() < 0.4
     bucket = chance.choice(["hour", "hour", "minute", "day", "trace", "trace"])
@@ -74,7 +77,14 @@ def options_of(chance):
         stripe_lag_seconds=chance.choice([0, 90]),
         with_periods=chance.random() < 0.5,
         with_skew=with_skew,
+        **totals_of(random.Random(-seed), bucket),
     )
+
+
+def totals_of(chance, bucket):
+    """Whether the meter is a pre-aggregated one, and how often what is sent to it arrives late."""
+    window, late = chance.choice([None, "hour", "day"]), chance.choice([0, 0.05, 0.3])
+    return {"meter_window": window, "late_sends": late if window else 0} if bucket != "trace" else NO_TOTALS
 
 
 class World:
@@ -86,15 +96,16 @@ class World:
         self.events = Events()
         self.true = VirtualClock(START_US)
         self.clock = MachineClock(self.true)
-        self.options = options_of(self.chance)
+        self.options = options_of(self.chance, seed)
         self.events.add(str(self.options))
         self.ledger_file = folder / "ledger.sqlite3"
         self.ledger_url = f"sqlite:///{self.ledger_file}"
         self.model = Model([Rule(0, "0.00004", "0.05", "1")])
+        self.periods = {}
         self._open_services()
         self.processes = Processes()
         self.network = Network(self.chance, self.true, {"langfuse": self.langfuse, "stripe": self.stripe}, self.events)
-        self.network.in_flight = self.elsewhere
+        self.network.in_flight, self.network.late_sends = self.elsewhere, self.options.late_sends
         self.machine = SimulatedMachine(self.chance, self.network, self.processes)
         self.judge = Judge(self)
         self.network.watch = [self, self.judge]
@@ -118,12 +129,31 @@ class World:
             error_samples_max=options.samples_max,
             summary_lag_seconds=options.stripe_lag_seconds,
         )
-        self.meter_id = self.stripe.add_meter(METER).id
+        self.meter_id = self.stripe.add_meter(METER, window=options.meter_window).id
         if options.with_periods:
+            begun_us = START_US - 60 * DAY_US + (25 * MINUTE_US if options.meter_window else 0)
             for customer in CUSTOMERS[:2]:
-                self.stripe.add_subscription(
-                    customer, METER, started_at_us=START_US - 60 * DAY_US, period=self.chance.choice([3, 10]) * 86_400
-                )
+                period_s = self.chance.choice([3, 10]) * 86_400
+                self.stripe.add_subscription(customer, METER, started_at_us=begun_us, period=period_s)
+                self.periods[customer] = begun_us // SECOND_US, period_s
+
+    @property
+    def window_s(self):
+        """How long a window of the meter is, in seconds, if it counts only the last meter event of each; else None."""
+        return METER_WINDOW_S.get(self.options.meter_window)
+
+    def values_of_windows(self):
+        """What Stripe counts in each window: (customer, number of the window) → credits."""
+        last = {}
+        for event in self.stripe.meter_events():
+            if event.counted:
+                last[event.customer, event.timestamp_seconds // self.window_s] = int(event.value)
+        return last
+
+    def period_at(self, customer, at_s):
+        """The number of a customer's billing period that holds a moment; None if there are none."""
+        begun_s, period_s = self.periods.get(customer, (0, None))
+        return None if period_s is None else (at_s - begun_s) // period_s
 
     @property
     def calm(self):
@@ -176,6 +206,7 @@ class World:
             "BILLING_STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
             "BILLING_LEDGER_URL": self.ledger_url,
             "BILLING_METER_BUCKET": self.options.bucket,
+            "BILLING_METER_API": "totals" if self.options.meter_window else "v1",
             "BILLING_CORRECTIONS": self.options.corrections,
             "BILLING_LATE_PERIOD": self.options.late_period,
             "BILLING_DELETED_TRACES": self.options.deleted,
@@ -351,7 +382,7 @@ class World:
 
     def advance(self, seconds):
         """Let time pass."""
-        self.true.advance(seconds)
+        self.network.wait(seconds)
 
     def settle(self):
         """Mend everything, and let a few days pass with syncs of all there is, until nothing moves any more."""

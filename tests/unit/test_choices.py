@@ -39,7 +39,7 @@ def test_choices_of_a_meter_event(state, how, choices):
 
 def test_every_reason_for_which_a_trace_is_held_has_choices():
     """Late and doubtful money waits in meter events, not in traces."""
-    assert set(HELD) - {Reason.LATE_PERIOD, Reason.IN_DOUBT} <= set(OF_TRACE)
+    assert set(HELD) - {Reason.LATE_PERIOD, Reason.WINDOW_CUT, Reason.IN_DOUBT} <= set(OF_TRACE)
     assert all(Choice.WAIVE in choices for choices in OF_TRACE.values())
 
 

@@ -16,7 +16,11 @@ PACKAGE = Path(__file__).parents[2] / "src" / "tallymark"
 # scenario in tests/crash/scenarios.py.
 PLACES = {
     Step.MIGRATE: {"ledger.sqlite.SqliteDatabase.migrate", "ledger.postgres.PostgresDatabase.migrate"},
-    Step.PUT_FACT: {"ledger.ledger.Ledger._make_id", "ledger.ledger.Ledger.put_fact"},
+    Step.PUT_FACT: {
+        "ledger.ledger.Ledger._make_id",
+        "ledger.ledger.Ledger.put_fact",
+        "ledger.meter_windows.put_meter_windows",
+    },
     Step.START_RUN: {"ledger.ledger.Ledger.start_run"},
     Step.FINISH_RUN: {"ledger.ledger.Ledger.finish_run"},
     Step.PUT_COVERAGE: {"ledger.ledger.Ledger.put_coverage"},
@@ -63,7 +67,7 @@ PLACES = {
     Step.RESERVE: {"ledger.budgets.reserve"},
     Step.LANGFUSE_READ: {"remote.langfuse.LangfuseClient._once"},
     Step.LANGFUSE_WRITE: {"remote.langfuse.LangfuseClient._once"},
-    Step.STRIPE_SEND: {"meter.stripe_events.StripeMeter.send", "meter.stripe_v2.StripeV2Meter.send"},
+    Step.STRIPE_SEND: {"meter.stripe_events.StripeMeter.send_value", "meter.stripe_v2.StripeV2Meter.send"},
     Step.STRIPE_SESSION: {"meter.stripe_stream.StripeStream._open"},
     Step.STRIPE_STREAM: {"meter.stripe_stream.StripeStream._post"},
     Step.STRIPE_CANCEL: {"meter.stripe_events.StripeMeter.take_back"},

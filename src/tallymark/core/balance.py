@@ -40,13 +40,14 @@ class Cause(StrEnum):
     LATE = "late"
     IN_DOUBT = "in_doubt"
     REJECTED = "rejected"
+    REDATED = "redated"
     CARRY = "carry"
     UNEXPLAINED_LEDGER = "unexplained_ledger"
     UNEXPLAINED_STRIPE = "unexplained_stripe"
 
 
 UNEXPLAINED = (Cause.UNEXPLAINED_LANGFUSE, Cause.UNEXPLAINED_LEDGER, Cause.UNEXPLAINED_STRIPE)
-IN_LEDGER = (Cause.IN_FLIGHT, Cause.LATE, Cause.IN_DOUBT, Cause.REJECTED, Cause.CARRY)
+IN_LEDGER = (Cause.IN_FLIGHT, Cause.LATE, Cause.IN_DOUBT, Cause.REJECTED, Cause.REDATED, Cause.CARRY)
 """What lies between the ledger's lines and the credits that Stripe accepted."""
 
 
@@ -62,9 +63,11 @@ REMEDIES = {
     Cause.WAIVED: "nothing: a decision waived it; tallymark held decisions",
     Cause.INVOICED: "nothing: a decision billed it by an invoice item; tallymark held decisions",
     Cause.IN_FLIGHT: "wait for the next sync, or run it: it is on its way",
-    Cause.LATE: "its invoice is final, or Stripe takes nothing so old; a person decides: tallymark held list",
+    Cause.LATE: "its invoice is final, or Stripe takes nothing so old, or would date more than it; a person decides: "
+    "tallymark held list",
     Cause.IN_DOUBT: "tallymark reconcile --repair asks Stripe's summaries again; else a person: tallymark held list",
     Cause.REJECTED: "Stripe did not count it; mend the cause that tallymark held list names, then sync",
+    Cause.REDATED: "nothing: a period ends inside its window at Stripe, so it is dated just before it (docs/adr/0042)",
     Cause.CARRY: "nothing: less than a credit is left over and goes into the customer's next usage",
     Cause.UNEXPLAINED_LANGFUSE: "the same usage comes to something else than was billed: tallymark ledger verify",
     Cause.UNEXPLAINED_LEDGER: "the ledger does not agree with itself: tallymark ledger verify",
@@ -86,7 +89,7 @@ CAUSE_OF_STATE = {
 
 def cause_of_state(state: str, reason: str) -> Cause | None:
     """Why a meter event's credits are not among those that Stripe counted; None if they are, or must not be."""
-    if state == State.HELD and reason in (Reason.LATE_PERIOD, Reason.TOO_OLD):
+    if state == State.HELD and reason in (Reason.LATE_PERIOD, Reason.TOO_OLD, Reason.WINDOW_CUT):
         return Cause.LATE
     return CAUSE_OF_STATE.get(State(state))
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from .clock import DAY_US, HOUR_US, MINUTE_US
+from .clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US
 
 # Time between deciding and arriving, so that usage that is sent just in time is not too late on the way.
 LATE_MARGIN_US = MINUTE_US
@@ -54,6 +54,25 @@ def parts(start_us: int, end_us: int, boundaries: Sequence[int]) -> list[tuple[i
     """A bucket cut at the boundaries inside it, the earliest part first."""
     edges = [start_us, *(boundary for boundary in boundaries if start_us < boundary < end_us), end_us]
     return list(pairwise(edges))
+
+
+def dated_us(timestamp_us: int, window_us: int, boundaries: Sequence[int]) -> int | None:
+    """When usage of a pre-aggregated meter is dated, so that each of its windows belongs to one billing period.
+
+    Stripe dates a window by one meter event. So usage before a boundary inside its window is dated at the last second
+    before that window, in the same period. None: that second is in another period.
+    """
+    start_us = timestamp_us - timestamp_us % window_us
+    if not any(timestamp_us < boundary < start_us + window_us for boundary in boundaries):
+        return timestamp_us
+    moved_us = start_us - SECOND_US
+    return None if any(moved_us < boundary <= timestamp_us for boundary in boundaries) else moved_us
+
+
+def begun_in_window_us(timestamp_us: int, window_us: int, boundaries: Sequence[int]) -> int | None:
+    """Where the period that holds a moment began inside the moment's window; None if not inside."""
+    start_us = timestamp_us - timestamp_us % window_us
+    return max((boundary for boundary in boundaries if start_us < boundary <= timestamp_us), default=None)
 
 
 def corrected(known: Iterable[Period], read: Sequence[Period], now_us: int) -> list[Period]:

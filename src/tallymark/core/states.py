@@ -27,9 +27,9 @@ class State(StrEnum):
     CARRIED = "carried"
 
 
-def payload_of(customer_id: str, credits: int, fields: Mapping[str, str]) -> dict[str, str]:
+def payload_of(customer_id: str, value: int, fields: Mapping[str, str]) -> dict[str, str]:
     """The payload of a meter event as Stripe gets it; `fields` are those that belong to a single trace."""
-    return {**fields, "stripe_customer_id": customer_id, "value": str(credits)}
+    return {**fields, "stripe_customer_id": customer_id, "value": str(value)}
 
 
 UNSETTLED = (
@@ -81,10 +81,22 @@ STATE_AFTER = {
 
 
 @dataclass(frozen=True, slots=True)
+class WindowTotal:
+    """What a send sets a window of a pre-aggregated meter to: `credits`, all that is counted in it from `start_s` on,
+    before `end_s` (unix seconds). It is dated `timestamp_s`."""
+
+    credits: int
+    start_s: int
+    end_s: int
+    timestamp_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """A meter event that this process may send once: everything in it was committed before.
 
     `identifier` is what Stripe gets; it is the meter event's id until Stripe has reported that it did not count it.
+    `window_total` is None unless its meter counts only the last meter event of each window.
     """
 
     meter_event_id: str
@@ -98,6 +110,7 @@ class Claim:
     idempotency_key: str
     unanswered_since_us: int | None
     sent_at_us: int
+    window_total: WindowTotal | None = None
 
 
 @dataclass(frozen=True, slots=True)

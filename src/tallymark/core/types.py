@@ -79,6 +79,7 @@ class Reason(StrEnum):
     UNRATED = "unrated"
     UNPRICED = "unpriced"
     LATE_PERIOD = "late_period"
+    WINDOW_CUT = "window_cut"
     IN_DOUBT = "in_doubt"
     WAIVED = "waived"
 
@@ -90,7 +91,15 @@ SKIPPED = (
     Reason.FILTERED,
     Reason.WAIVED,
 )
-HELD = (Reason.NO_CUSTOMER, Reason.TOO_OLD, Reason.UNRATED, Reason.UNPRICED, Reason.LATE_PERIOD, Reason.IN_DOUBT)
+HELD = (
+    Reason.NO_CUSTOMER,
+    Reason.TOO_OLD,
+    Reason.UNRATED,
+    Reason.UNPRICED,
+    Reason.LATE_PERIOD,
+    Reason.WINDOW_CUT,
+    Reason.IN_DOUBT,
+)
 
 
 @dataclass(slots=True)

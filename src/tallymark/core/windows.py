@@ -18,6 +18,8 @@ FUTURE_TOLERANCE_US = 300 * SECOND_US
 CLOCK_TOLERANCE_US = 5 * MINUTE_US
 
 BUCKET_US = {"minute": MINUTE_US, "hour": HOUR_US, "day": DAY_US}
+# Windows of pre-aggregated meters, aligned in UTC (facts/stripe.md section 4).
+METER_WINDOW_S = {"hour": HOUR_US // SECOND_US, "day": DAY_US // SECOND_US}
 
 
 def bucket_of(timestamp_us: int, bucket: str) -> tuple[int, int]:

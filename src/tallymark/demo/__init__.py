@@ -12,7 +12,6 @@ import click
 
 from ..console import print_json
 from ..errors import ConfigError
-from ..sandbox.langfuse import Generation
 from ..sandbox.process import Options, Ready, environment_of, say_as_json
 from ..sandbox.process import run as run_services
 from . import billing, corrections, doubt
@@ -68,7 +67,7 @@ def _say_exports(environment: Mapping[str, str], say: Callable[[str], None]) -> 
         say(f"  export {name}={value}")
 
 
-def run_sandbox(*, port_langfuse: int, port_stripe: int, traces: int, generation: Generation, as_json: bool) -> None:
+def run_sandbox(options: Options, *, as_json: bool) -> None:
     """Run only the sandbox until stopped. Raises ConfigError if a port is taken."""
 
     def announce(ready: Ready) -> None:
@@ -78,7 +77,6 @@ def run_sandbox(*, port_langfuse: int, port_stripe: int, traces: int, generation
         )
         _say_exports(environment_of(ready), click.echo)
 
-    options = Options(port_langfuse=port_langfuse, port_stripe=port_stripe, story=traces, generation=generation)
     try:
         run_services(options, say_as_json if as_json else announce)
     except OSError as error:

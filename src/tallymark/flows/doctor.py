@@ -16,6 +16,7 @@ from ..meter.stripe_events import StripeMeter
 from ..meter.stripe_stream import StripeStream
 from ..meter.subscriptions import may_read
 from ..remote.langfuse import LangfuseClient
+from ..settings import TOTALS
 from ..source.probe import choose, probe, server_version
 from ..source.projects import projects_of
 from .bulk_checks import check_clickhouse, check_export
@@ -151,8 +152,9 @@ def _stripe(config: Config, clock: Clock) -> list[Finding]:
 def _meters(config: Config, meter: StripeMeter) -> Iterator[Finding]:
     names = sorted({config.meter_event_name, *config.meters.values()})
     for name in names:
-        meter.check([name], config.stripe_credits_meter_id)
-        yield Finding("stripe", "ok", f"the meter of {name!r} is active, sums, and takes what tallymark sends")
+        found = meter.check([name], config.stripe_credits_meter_id, totals=config.meter_api == TOTALS)[name]
+        sums = f"counts the last total of each {found.window}" if found.window else "sums"
+        yield Finding("stripe", "ok", f"the meter of {name!r} is active, {sums}, and takes what tallymark sends")
 
 
 def _key(meter: StripeMeter) -> Iterator[Finding]:
@@ -174,7 +176,8 @@ def _api(config: Config, meter: StripeMeter, clock: Clock) -> Iterator[Finding]:
         sender.check()
         yield Finding("stripe", "ok", "meter events go by the stream; what Stripe counts of them its sums must show")
     else:
-        yield Finding("stripe", "ok", f"meter events go by {config.meter_api}, and are answered one by one")
+        told = "running totals go by v1" if config.meter_api == TOTALS else f"meter events go by {config.meter_api}"
+        yield Finding("stripe", "ok", f"{told}, and are answered one by one")
 
 
 def _too_much(meter: StripeMeter) -> Finding:

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from .. import machine
-from ..core.clock import HOUR_US, MINUTE_US, SECOND_US, Clock
+from ..core.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Clock
 from ..core.doubt import Window, spans_of, windows_of
 from ..errors import KeyRefused, RemoteError
 from ..ledger import Ledger
 from ..ledger.doubts import Asked, Place, Settled, questions, settle_window, tells
+from ..ledger.meter_windows import meter_windows
 from ..ledger.reports import close_reports
 from ..ledger.rows import RunRef
 from ..meter.stripe_events import StripeMeter
@@ -26,13 +27,15 @@ log = logging.getLogger("tallymark")
 # Requests for summaries in one run, about; Stripe allows at least 10,000 reads a month (facts/stripe.md section 4).
 READS_MAX = 100
 READ_THREADS = 8
-WIDTHS: tuple[tuple[int, Grouping | None], ...] = ((HOUR_US // SECOND_US, "hour"), (MINUTE_US // SECOND_US, None))
+HOUR_S, DAY_S, MINUTE_S = HOUR_US // SECOND_US, DAY_US // SECOND_US, MINUTE_US // SECOND_US
+GROUPED: tuple[tuple[int, Grouping], ...] = ((HOUR_S, "hour"), (DAY_S, "day"))
 
 
 def settle_doubts(stations: Stations, run: RunRef, *, at_once: bool = False) -> Settled:
     """Ask about windows with meter events in doubt, or under suspicion, and settle what allows one answer only.
 
-    First by the hour, a page of a hundred hours at a time; what that leaves open by the minute. A dry run asks nothing.
+    First by the hour, a page of a hundred hours at a time; what that leaves open by the minute. A pre-aggregated meter
+    has no sums but those of its own windows. A dry run asks nothing.
     Where Stripe cannot be asked, that is logged, and all stays as it is. `at_once`: also what was asked hours ago.
     """
     settled = Settled()
@@ -51,11 +54,18 @@ def settle_places(asking: Asking, run: RunRef, places: Sequence[Place], settled:
 
     Raises KeyRefused, Unreachable or Unavailable; what was settled before stays so.
     """
-    for width_s, grouping in WIDTHS:
-        for asked in asking.ask(windows_of(places, width_s), grouping):
-            settle_window(asking.ledger, run, asked, settled)
-        places, settled.left = settled.left, []
+    for width_s, grouping in GROUPED:
+        _settle(asking, run, windows_of(asking.of_width(places, width_s), width_s), grouping, settled)
+    left, settled.left = settled.left, []
+    _settle(asking, run, windows_of(left, MINUTE_S), None, settled)
     close_reports(asking.ledger, asking.clock.now_us())
+
+
+def _settle(
+    asking: Asking, run: RunRef, windows: Sequence[Window], grouping: Grouping | None, settled: Settled
+) -> None:
+    for asked in asking.ask(windows, grouping):
+        settle_window(asking.ledger, run, asked, settled)
 
 
 class Asking:
@@ -64,12 +74,16 @@ class Asking:
     def __init__(self, ledger: Ledger, stripe: StripeMeter, clock: Clock, reads_max: int) -> None:
         self.ledger, self.clock = ledger, clock
         self._stripe, self._requests_before, self._reads_max = stripe, stripe.requests, reads_max
-        self._meter_ids = all_meter_ids(stripe)
+        self._meter_ids, self._windows_s = all_meter_ids(stripe), meter_windows(ledger)
 
     @property
     def left(self) -> int:
         """How many requests are left."""
         return max(0, self._reads_max - (self._stripe.requests - self._requests_before))
+
+    def of_width(self, places: Sequence[Place], width_s: int) -> list[Place]:
+        """Those places that are asked about by windows of a width: an hour, or what their meter counts by itself."""
+        return [place for place in places if self._windows_s.get(place[1], HOUR_S) == width_s]
 
     def ask(self, windows: Sequence[Window], grouping: Grouping | None) -> Iterator[Asked]:
         """What Stripe says of each window that may tell something, as long as requests are left; some at a time."""
@@ -84,4 +98,6 @@ class Asking:
     def _ask(self, grouping: Grouping | None, span: Sequence[Window]) -> list[Asked]:
         asked_at_us = self.clock.now_us()
         values = values_of(self._stripe, self._meter_ids, span, grouping)
-        return [Asked(window, values[window], asked_at_us, last=grouping is None) for window in span]
+        # A part of a pre-aggregated meter's window is worth nothing by itself.
+        is_last = grouping is None or span[0].meter in self._windows_s
+        return [Asked(window, values[window], asked_at_us, last=is_last) for window in span]

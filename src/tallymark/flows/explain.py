@@ -131,6 +131,7 @@ def _attempt(attempt: Any) -> dict[str, Any]:
         "sent_at": format_time(attempt["sent_at_us"]),
         "outcome": attempt["outcome"] or "no answer stored",
         "answer": attempt["answer"],
+        "window_total": attempt["window_total"],
     }
 
 

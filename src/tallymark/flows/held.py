@@ -23,6 +23,8 @@ REMEDIES = {
     "unrated": "mend the number in Langfuse or the rate card; then sync --full, or release it --as-is to read it again",
     "unpriced": "give its model a price in Langfuse; then sync --full, or release it --as-is to read it again",
     "late_period": "its invoice is final: bill it now, by an invoice item, or waive it",
+    "window_cut": "a period began inside its window, which Stripe bills as a whole: bill it now, once the window is "
+    "over, or by an invoice item; --as-is moves all that the window holds into the new period, also what is invoiced",
     "in_doubt": "Stripe's sums left it open: compare its bucket with them, then say --arrived or --not-sent",
     "deleted": "give it back (held waive), or leave it billed (held release --as-is)",
     "rejected": "mend what the answer says and sync; or move it to another customer, or waive it",

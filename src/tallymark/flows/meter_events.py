@@ -126,15 +126,18 @@ def one_meter_event(ledger: Ledger, identifier: str) -> dict[str, Any]:
     if row is None:
         raise NotFound(f"there is no meter event {identifier!r:.120} in this ledger.")
     next_us = row["next_attempt_at_us"] if row["state"] == State.PENDING else None
+    sends = attempts_of(ledger, name)
+    total = sends[-1]["window_total"] if sends else None
+    value = row["credits"] if total is None else total
     return {
         **_line(row),
         "sent_as": sent_identifier(name, row["reissue"]),
         "bucket_of_trace": row["bucket_key"],
-        "payload": payload_of(row["customer_id"], row["credits"], msgspec.json.decode(row["payload"])),
+        "payload": payload_of(row["customer_id"], value, msgspec.json.decode(row["payload"])),
         "answer": row["answer"],
         "next_attempt_at": format_time(next_us) if next_us else None,
         "run_id": row["run_id"],
-        "sends": attempts_of(ledger, name),
+        "sends": sends,
         "decisions": decisions_of(ledger, name),
         "trace_count": next(iter(ledger.query("count_covered", meter_event_id=name)))["traces"],
         "traces": [msgspec.to_builtins(one) for one in covered_traces(ledger, name, TRACES_SHOWN).items],

@@ -6,8 +6,12 @@ import msgspec
 
 from ..core.clock import DAY_US, SECOND_US
 from ..core.ids import digest
+from ..core.windows import METER_WINDOW_S
 from ..errors import LedgerLocked
 from ..ledger.meter_api import use_api
+from ..ledger.meter_windows import put_meter_windows
+from ..meter.stripe_events import FoundMeter, StripeMeter
+from ..settings import TOTALS
 from .stations import Stations
 
 METER_CHECK_HOLDS_US = DAY_US
@@ -20,14 +24,18 @@ def check_meter(stations: Stations) -> None:
 
     Raises MeterError, KeyRefused, or LedgerLocked while another process still sends by the API of before.
     """
-    now_us = stations.clock.now_us()
     if stations.stripe is None:
         return
+    if not _is_checked(stations, stations.clock.now_us()):
+        _check(stations, stations.stripe)
+    windows_s = {name: METER_WINDOW_S.get(meter.window) for name, meter in _found(stations).items()}
+    put_meter_windows(stations.ledger, windows_s)
     _use_api(stations)
-    if _is_checked(stations, now_us):
-        return
-    found = stations.stripe.check(_names(stations), stations.config.stripe_credits_meter_id)
-    content = _content(stations)
+
+
+def _check(stations: Stations, stripe: StripeMeter) -> None:
+    config, content, now_us = stations.config, _content(stations), stations.clock.now_us()
+    found = stripe.check(_names(stations), config.stripe_credits_meter_id, totals=config.meter_api == TOTALS)
     stations.ledger.put_fact(f"meters {content}", msgspec.json.encode(found).decode())
     stations.ledger.put_fact(f"meter check {content}", str(now_us))
 
@@ -45,13 +53,17 @@ def _use_api(stations: Stations) -> None:
 def _is_checked(stations: Stations, now_us: int) -> bool:
     """Whether the last check still holds. One from the future was made by a clock that was wrong."""
     passed_at = stations.ledger.fact(f"meter check {_content(stations)}")
-    return passed_at is not None and 0 <= now_us - int(passed_at) <= METER_CHECK_HOLDS_US and bool(meter_ids(stations))
+    return passed_at is not None and 0 <= now_us - int(passed_at) <= METER_CHECK_HOLDS_US and bool(_found(stations))
 
 
 def meter_ids(stations: Stations) -> dict[str, str]:
     """The meters that were found by the last check: event name to id."""
+    return {name: meter.meter_id for name, meter in _found(stations).items()}
+
+
+def _found(stations: Stations) -> dict[str, FoundMeter]:
     found = stations.ledger.fact(f"meters {_content(stations)}")
-    return msgspec.json.decode(found, type=dict[str, str]) if found is not None else {}
+    return msgspec.json.decode(found, type=dict[str, FoundMeter]) if found is not None else {}
 
 
 def _names(stations: Stations) -> list[str]:
@@ -60,5 +72,5 @@ def _names(stations: Stations) -> list[str]:
 
 def _content(stations: Stations) -> str:
     config = stations.config
-    content = [*_names(stations), config.stripe_credits_meter_id, config.stripe_secret_key, config.stripe_api_base]
-    return digest(repr(content))
+    account = [config.stripe_credits_meter_id, config.stripe_secret_key, config.stripe_api_base]
+    return digest(repr([*_names(stations), *account, config.meter_api]))

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from ..config import Config
-from ..core.balance import Cause, Uncertain, WindowKey, cause_of_state
+from ..core.balance import Cause, Uncertain, Window, WindowKey, cause_of_state
 from ..core.clock import SECOND_US, Clock
 from ..core.credits import MICROS_PER_CREDIT, round_to_micros
 from ..core.decisions import EntryKind
@@ -16,6 +16,7 @@ from ..core.doubt import NO_CUSTOMER, PLUS, SUMMARY_MARGIN_US, Value, spans_of, 
 from ..core.doubt import Window as AskedWindow
 from ..core.states import State
 from ..ledger import Ledger
+from ..ledger.meter_windows import meter_windows
 from ..ledger.opening import dry_copy
 from ..ledger.reports import suspects
 from ..ledger.rows import Asked, RunRef
@@ -52,7 +53,8 @@ def reconcile(
 ) -> tuple[Reconciliation, Audit]:
     """Compare Langfuse, ledger and Stripe over a range, the look-back unless one is named.
 
-    `by` is "hour" or "day"; None compares by hour unless a bucket of the range is wider. With `repair` the range is
+    `by` is "hour" or "day"; None compares by hour unless a bucket of the range, or a meter's own window, is wider. By
+    hour nothing is compared that Stripe counts by the day (event_time_window). With `repair` the range is
     synced first: that bills what is not billed, settles what is in doubt and writes lost marks. Besides that nothing
     is written. `asked` says who asked for it, if it was not started by hand.
     Raises ConfigError, RemoteError or LedgerError.
@@ -90,9 +92,10 @@ def _audit(stations: Stations, run: RunRef, from_us: int, to_us: int, by: str | 
 
 
 def _range_of(stations: Stations, ledger: Ledger, run: RunRef, from_us: int, to_us: int, by: str | None) -> Audit:
-    """The range in whole windows: Stripe adds up nothing narrower."""
+    """The range in whole windows: Stripe adds up nothing narrower, and of a pre-aggregated meter no part of its own."""
     widest = next(iter(ledger.query("widest_bucket", from_s=from_us // SECOND_US, to_s=to_us // SECOND_US)))
     width_us = WIDTH_US[by or ("day" if widest["width_us"] > WIDTH_US["hour"] else "hour")]
+    width_us = max(width_us, *(window_s * SECOND_US for window_s in (0, *meter_windows(ledger).values())))
     settled_us = run.now_us - stations.config.settle_us
     whole = (from_us - from_us % width_us, to_us + -to_us % width_us)
     return Audit(*whole, settled_us, width_us, ledger.chain_head("entry"))
@@ -136,17 +139,39 @@ def _audit_meter_events(ledger: Ledger, run: RunRef, audit: Audit, now_us: int) 
     suspected = {row["meter_event_id"] for row in suspects(ledger, now_us)}
     span = {"from_s": audit.from_us // SECOND_US, "to_s": audit.to_us // SECOND_US, "run_id": run.run_id}
     for row in ledger.query("meter_events_between", **span):
-        at_us = row["timestamp_s"] * SECOND_US
-        window = audit.window(row["customer_id"], row["meter"], at_us)
-        if row["state"] == State.ACCEPTED:
-            window.accepted_micros += row["credits"] * MICROS_PER_CREDIT
-        elif cause := cause_of_state(row["state"], row["reason"]):
-            window.differences[cause] -= row["credits"] * MICROS_PER_CREDIT
-        if row["state"] != State.CANCELLED:
-            window.differences[Cause.CARRY] -= row["carry_after_micros"] - row["carry_before_micros"]
-        key = (row["customer_id"], row["meter"], at_us - at_us % audit.width_us)
-        _note_uncertain(uncertain.setdefault(key, Uncertain()), row, now_us, row["meter_event_id"] in suspected)
+        at_us, used_us = row["timestamp_s"] * SECOND_US, _used_us(row)
+        if audit.covers(used_us):
+            _add_left(audit.window(row["customer_id"], row["meter"], used_us), row, redated=used_us != at_us)
+        if audit.covers(at_us):
+            _add_sent(audit.window(row["customer_id"], row["meter"], at_us), row, redated=used_us != at_us)
+            key = (row["customer_id"], row["meter"], at_us - at_us % audit.width_us)
+            _note_uncertain(uncertain.setdefault(key, Uncertain()), row, now_us, row["meter_event_id"] in suspected)
     return uncertain
+
+
+def _used_us(row: Any) -> int:
+    """When the usage of a meter event was: its date, unless that lies before its bucket (core.periods.dated_us)."""
+    return int(max(row["timestamp_s"] * SECOND_US, row["bucket_start_us"]))
+
+
+def _add_left(window: Window, row: Any, *, redated: bool) -> None:
+    """Add what a meter event takes out of the window of its usage without a send."""
+    if row["state"] == State.CANCELLED:
+        return
+    window.differences[Cause.CARRY] -= row["carry_after_micros"] - row["carry_before_micros"]
+    if redated:
+        window.differences[Cause.REDATED] -= row["credits"] * MICROS_PER_CREDIT
+
+
+def _add_sent(window: Window, row: Any, *, redated: bool) -> None:
+    """Add what a meter event brings into the window that it is dated in."""
+    micros = row["credits"] * MICROS_PER_CREDIT
+    if row["state"] == State.ACCEPTED:
+        window.accepted_micros += micros
+    elif cause := cause_of_state(row["state"], row["reason"]):
+        window.differences[cause] -= micros
+    if redated and row["state"] != State.CANCELLED:
+        window.differences[Cause.REDATED] += micros
 
 
 def _note_uncertain(uncertain: Uncertain, row: Any, now_us: int, suspected: bool) -> None:

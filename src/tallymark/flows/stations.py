@@ -19,8 +19,10 @@ from ..ledger.plans import open_plans
 from ..marks.langfuse import LangfuseMarks, Mark, Written
 from ..meter.stripe_events import StripeMeter, requests_per_second_of
 from ..meter.stripe_stream import StripeStream
+from ..meter.stripe_totals import StripeTotals
 from ..meter.stripe_v2 import StripeV2Meter
 from ..remote.langfuse import LangfuseClient
+from ..settings import TOTALS
 from .budgets import SharedPace
 from .mark import Marker
 from .rules import with_rules
@@ -161,6 +163,8 @@ def meter_of(config: Config, account: StripeMeter, clock: Clock) -> Meter:
     """What takes meter events for an account, by the API that the settings name."""
     if config.meter_api == "stream":
         return StripeStream(account, clock, base=config.stripe_meter_events_base)
+    if config.meter_api == TOTALS:
+        return StripeTotals(account)
     return StripeV2Meter(account) if config.meter_api == "v2" else account
 
 

@@ -19,7 +19,7 @@ from .corrections import Decided, enter_anew_txn
 from .database import Database, Row
 from .ledger import Ledger
 from .rows import RunRef
-from .sending import CLAIM_SECONDS, is_left_txn
+from .sending import CLAIM_SECONDS, is_left_txn, put_attempt_txn
 
 ASKED = "asked to take it back: "
 
@@ -50,7 +50,7 @@ def _claim_txn(db: Database, row: Row, now_us: int, *, again: bool) -> CancelCla
         claimed_until_us=until_us,
         now_us=now_us,
     )
-    db.write("put_attempt", meter_event_id=own_id, attempt=attempt, idempotency_key=key, now_us=now_us)
+    put_attempt_txn(db, own_id, attempt, key, now_us)
     return CancelClaim(own_id, identifier, row["meter"], attempt, key, again)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ..core.clock import DAY_US, SECOND_US, format_time
+from ..core.clock import SECOND_US, format_time
 from ..core.credits import MICROS_PER_CREDIT
 from ..core.doubt import (
     ASK_AGAIN_US,
@@ -34,6 +34,7 @@ from ..failpoints import Step
 from .corrections import Decided, enter_anew_txn, put_decision_txn
 from .database import Database, Row
 from .ledger import Ledger
+from .meter_windows import window_place
 from .reports import OpenReport, has_unfetched, open_reports, suspects, take_back_txn, take_unnamed_txn
 from .rows import RunRef
 
@@ -221,9 +222,8 @@ def _member(row: Row, reports: Sequence[OpenReport]) -> Member:
 
 
 def _place(window: Window) -> dict[str, Any]:
-    """A window as parameters; a bucket is at most a day long and holds the timestamps of its meter events."""
-    start_us, end_us = window.start_s * SECOND_US, window.end_s * SECOND_US
-    return {**window._asdict(), "buckets_from_us": start_us - DAY_US, "buckets_to_us": end_us}
+    """A window as parameters."""
+    return {**window._asdict(), **window_place(window.start_s, window.end_s)}
 
 
 def _evidence(asked: Asked, judgement: Judgement) -> str:

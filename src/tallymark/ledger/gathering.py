@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -12,12 +12,13 @@ from ..core.clock import SECOND_US
 from ..core.credits import split_whole_credits
 from ..core.decisions import EntryKind
 from ..core.ids import meter_event_id
-from ..core.periods import Lateness, boundaries_of, closed_before, parts
+from ..core.periods import Lateness, begun_in_window_us, boundaries_of, closed_before, dated_us, parts
 from ..core.states import State
 from ..core.types import Reason
 from ..core.windows import is_too_old
 from .corrections import Decided, Place, put_decision_txn, withdraw_txn
 from .database import Database, Row
+from .meter_windows import meter_windows_txn, window_place
 from .periods import periods_txn
 from .rows import RunRef
 
@@ -53,7 +54,7 @@ def gather_txn(db: Database, run: RunRef, ledger_id: str, limit: int, lateness: 
 
     What is too late for its invoice, or too old for Stripe, is held and not to be sent.
     """
-    buckets = db.rows("open_buckets", limit=limit)
+    buckets, windows = db.rows("open_buckets", limit=limit), meter_windows_txn(db)
     known: dict[tuple[str, str], list[int]] = {}
     for bucket in buckets:
         lane = bucket["customer_id"], bucket["meter"]
@@ -62,7 +63,9 @@ def gather_txn(db: Database, run: RunRef, ledger_id: str, limit: int, lateness: 
         closed_us = closed_before(known[lane], lateness.final_us(run.now_us))
         for part in _parts_txn(db, bucket, known[lane]):
             if part.lowest_micros >= 0 or not _withdraw_uncounted_txn(db, run, part):
-                _fix_txn(db, run, ledger_id, part, _held_reason(part, closed_us, run.now_us))
+                part, is_cut = _dated_txn(db, part, windows.get(bucket["meter"]), known[lane])
+                held_reason = _held_reason(part, closed_us, run.now_us) or (Reason.WINDOW_CUT if is_cut else "")
+                _fix_txn(db, run, ledger_id, part, held_reason)
     return len(buckets)
 
 
@@ -83,6 +86,28 @@ def _held_reason(part: _Part, closed_us: int, now_us: int) -> str:
     if is_too_old(part.timestamp_us, now_us):
         return Reason.TOO_OLD
     return Reason.LATE_PERIOD if part.timestamp_us < closed_us else ""
+
+
+def _dated_txn(db: Database, part: _Part, window_s: int | None, boundaries: Sequence[int]) -> tuple[_Part, bool]:
+    """A part, dated so that its window at Stripe belongs to one billing period; and whether that cannot be.
+
+    It cannot if that window was begun in the period before: Stripe would move what is counted there to the new one.
+    """
+    if window_s is None:
+        return part, False
+    moment_us = dated_us(part.timestamp_us, window_s * SECOND_US, boundaries)
+    if moment_us is None:
+        return part, True
+    begun_us = begun_in_window_us(moment_us, window_s * SECOND_US, boundaries)
+    is_cut = begun_us is not None and _is_begun_txn(db, part, window_s, begun_us // SECOND_US)
+    return replace(part, timestamp_us=moment_us), is_cut
+
+
+def _is_begun_txn(db: Database, part: _Part, window_s: int, before_s: int) -> bool:
+    """Whether anything that counts, or may still, is dated in a window before a moment inside it."""
+    place = window_place(before_s - before_s % window_s, before_s)
+    lane = {"customer_id": part.bucket["customer_id"], "meter": part.bucket["meter"]}
+    return bool(db.row("under_way_in_window", **lane, **place)["meter_events"])
 
 
 def _withdraw_uncounted_txn(db: Database, run: RunRef, part: _Part) -> bool:
@@ -118,7 +143,8 @@ def _fix_txn(db: Database, run: RunRef, ledger_id: str, part: _Part, held_reason
         **place,
         meter_event_id=identifier,
         revision=revision,
-        # The latest usage in the bucket: inside the bucket, never ahead of now, and the last to grow too old.
+        # The latest usage in the bucket: inside the bucket, never ahead of now, and the last to grow too old; or, of a
+        # pre-aggregated meter, before its window.
         timestamp_s=part.timestamp_us // SECOND_US,
         credits=credits,
         entries_micros=part.entries_micros,

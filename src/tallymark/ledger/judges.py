@@ -157,7 +157,7 @@ def _sum_problem(row: Any) -> str:
 def _form_problem(row: Any, ledger_id: str) -> str:
     if (row["credits"] == 0) != (row["state"] == State.CARRIED):
         return f"it has {row['credits']} credits and is {row['state']}; those without any, and no others, are carried"
-    if not row["bucket_start_us"] <= row["timestamp_s"] * SECOND_US < row["bucket_end_us"]:
+    if not row["bucket_start_us"] <= row["timestamp_s"] * SECOND_US < row["bucket_end_us"] and not _is_redated(row):
         return f"its time {format_time(row['timestamp_s'] * SECOND_US)} lies outside its bucket"
     if row["bucket_start_us"] % SECOND_US:
         return "its bucket does not begin with a second, as every bucket does"
@@ -169,6 +169,12 @@ def _form_problem(row: Any, ledger_id: str) -> str:
     if row["state"] == State.ACCEPTED and not row["attempt"]:
         return "it is accepted and was never sent"
     return ""
+
+
+def _is_redated(row: Any) -> bool:
+    """Whether it is dated at the last second before the window of a pre-aggregated meter (core.periods.dated_us)."""
+    start_s = row["bucket_start_us"] // SECOND_US
+    return row["window_s"] is not None and row["timestamp_s"] == start_s - start_s % row["window_s"] - 1
 
 
 def carries(rows: Rows) -> Iterator[Found | None]:

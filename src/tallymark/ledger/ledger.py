@@ -22,6 +22,7 @@ from ..core.types import Trace
 from ..failpoints import Step
 from . import gathering, rows, sending, storing
 from .database import Database, Row
+from .meter_windows import meter_windows_txn
 from .owner import this_process
 from .rows import RunRef
 
@@ -261,7 +262,8 @@ class Ledger:
 
     def next_attempt_at_us(self) -> int | None:
         """When the next open meter event may be offered; 0 while another process sends one; None if none is open."""
-        row = self._db.row("next_attempt")
+        name = "next_attempt_beside_totals" if meter_windows_txn(self._db) else "next_attempt"
+        row = self._db.row(name)
         return row["next_attempt_at_us"] if row else None
 
     # --- marks

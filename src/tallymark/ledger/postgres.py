@@ -43,6 +43,7 @@ MIGRATIONS = (
     "0008_plans",
     "0009_streamed",
     "0010_claims",
+    "0011_meter_windows",
 )
 SERVER_VERSION_MIN = 130_000
 BUSY_TIMEOUT_SECONDS = 30

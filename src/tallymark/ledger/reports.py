@@ -22,6 +22,7 @@ from ..failpoints import Step
 from .corrections import Decided, put_decision_txn
 from .database import Database, Row
 from .ledger import Ledger
+from .meter_windows import later_totals_txn, meter_windows_txn
 from .rows import PutNotification, RunRef
 
 RECEIVED, APPLIED, OPEN = "received", "applied", "open"
@@ -107,8 +108,9 @@ def received(ledger: Ledger, limit: int) -> list[Notification]:
 class _Named(NamedTuple):
     """A sample, and its meter event if it is one of this ledger.
 
-    `is_clear`: which send of that identifier it speaks of. Where doubt was settled and the same identifier sent again,
-    the report may be on the send before: then it is a suspicion only, and the sums decide.
+    `is_clear`: which send of that identifier it speaks of, and that its usage is not counted. Where doubt was settled
+    and the same identifier sent again, the report may be on the send before; and where a later total holds the same
+    usage, that may count. Then it is a suspicion only, and the sums decide.
     """
 
     code: str
@@ -138,18 +140,30 @@ def apply_report(ledger: Ledger, report: ErrorReport, now_us: int) -> int:
 
 def _named_txn(db: Database, report: ErrorReport) -> list[_Named]:
     """The samples of a report, each meter event once for each code; one of a whole batch of them names none."""
+    samples = [(error.code, sample) for error in report.errors for sample in error.samples]
     named = {}
-    for error in report.errors:
-        for sample in error.samples:
-            if is_of_batch(sample.identifier):
-                continue
+    for code, sample in samples:
+        if not is_of_batch(sample.identifier):
             meter_event_id, issue = issue_of(sample.identifier)
             event = db.row("meter_event", meter_event_id=meter_event_id)
             again = db.row("sent_since_settled", meter_event_id=meter_event_id)["times"]
-            named[error.code, meter_event_id, issue] = _Named(
-                error.code, sample.identifier, sample.message, event, is_clear=not again
-            )
-    return list(named.values())
+            one = _Named(code, sample.identifier, sample.message, event, is_clear=not again)
+            named[code, meter_event_id, issue] = one
+    return _without_held_txn(db, list(named.values()))
+
+
+def _without_held_txn(db: Database, named: list[_Named]) -> list[_Named]:
+    """The same, but nothing is clear about a meter event whose usage a later total holds that is not named itself."""
+    windows = meter_windows_txn(db)
+    if not windows:
+        return named
+    current = {one.event["meter_event_id"] for one in named if one.event and _is_current(one)}
+    return [
+        one._replace(is_clear=one.is_clear and later_totals_txn(db, one.event, windows) <= current)
+        if one.event
+        else one
+        for one in named
+    ]
 
 
 def _take_named_txn(db: Database, report: ErrorReport, named: _Named, now_us: int) -> bool:

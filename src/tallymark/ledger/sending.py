@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 
 from ..core.clock import SECOND_US
@@ -18,6 +18,7 @@ from ..core.windows import (
 )
 from . import owner
 from .database import Database, Row
+from .meter_windows import issue_txn, meter_windows_txn, total_txn
 
 CLAIM_SECONDS = 60
 # A process that was killed may have sent a request a moment before, which the server is still at work on.
@@ -42,20 +43,23 @@ def claim_txn(db: Database, now_us: int, limit: int, lateness: Lateness, after: 
     db.write("doubt", promise_ended_us=now_us - STRIPE_PROMISE_US + STRIPE_PROMISE_MARGIN_US, ahead_us=ahead_us)
     _stop_late_txn(db, now_us, lateness)
     moment = {"now_us": now_us, "ahead_us": ahead_us, "final_us": lateness.final_us(now_us)}
-    claimable = islice(_claimable_txn(db, moment, after), limit)
-    return [_claim_one_txn(db, row, now_us) for row in claimable]
+    windows = meter_windows_txn(db)
+    claimable = islice(_claimable_txn(db, moment, windows, after), limit)
+    return [_claim_one_txn(db, row, now_us, windows.get(row["meter"])) for row in claimable]
 
 
-def _claimable_txn(db: Database, moment: Mapping[str, int], after: Lane) -> Iterator[Row]:
+def _claimable_txn(db: Database, moment: Mapping[str, int], windows: Collection[str], after: Lane) -> Iterator[Row]:
     """The oldest of each (customer, meter) that has no call in flight, those after `after` first; the late are held."""
-    yield from _claimable_after_txn(db, moment, after)
-    for row in _claimable_after_txn(db, moment, FIRST_LANE):
+    yield from _claimable_after_txn(db, moment, windows, after)
+    for row in _claimable_after_txn(db, moment, windows, FIRST_LANE):
         if _lane_of(row) > after:
             return
         yield row
 
 
-def _claimable_after_txn(db: Database, moment: Mapping[str, int], after: Lane) -> Iterator[Row]:
+def _claimable_after_txn(
+    db: Database, moment: Mapping[str, int], windows: Collection[str], after: Lane
+) -> Iterator[Row]:
     while row := db.row("next_claimable", **moment, after_customer_id=after[0], after_meter=after[1]):
         customer_id, meter = lane = _lane_of(row)
         if row["in_flight"]:
@@ -63,8 +67,21 @@ def _claimable_after_txn(db: Database, moment: Mapping[str, int], after: Lane) -
         elif row["is_late"]:
             db.write("hold_late", final_us=moment["final_us"], customer_id=customer_id, meter=meter)
         else:
-            yield row
+            if (found := _unanswered_first_txn(db, row, moment) if meter in windows else row) is not None:
+                yield found
             after = lane
+
+
+def _unanswered_first_txn(db: Database, row: Row, moment: Mapping[str, int]) -> Row | None:
+    """What may be sent to a meter that is sent running totals: what has no answer, as long as there is such a one.
+
+    After a newer total, its own would be the last one that Stripe receives, or be dropped as a duplicate. None: it is
+    not due yet.
+    """
+    waiting = db.row("unanswered_of", **moment, customer_id=row["customer_id"], meter=row["meter"])
+    if waiting is None:
+        return row
+    return waiting if waiting["is_due"] else None
 
 
 def _lane_of(row: Row) -> Lane:
@@ -78,13 +95,16 @@ def _stop_late_txn(db: Database, now_us: int, lateness: Lateness) -> None:
     db.write("hold_too_old", oldest_s=oldest_s)
 
 
-def _claim_one_txn(db: Database, row: Row, now_us: int) -> Claim:
+def _claim_one_txn(db: Database, row: Row, now_us: int, window_s: int | None) -> Claim:
     own_id, attempt = row["meter_event_id"], row["attempt"] + 1
-    identifier = sent_identifier(own_id, row["reissue"])
+    total = total_txn(db, row, window_s)
+    reissue = issue_txn(db, row, total)
+    identifier = sent_identifier(own_id, reissue)
     key = idempotency_key(identifier, attempt)
     until_us = now_us + CLAIM_SECONDS * SECOND_US
-    db.write("claim", meter_event_id=own_id, claimed_by=owner.this_process(), claimed_until_us=until_us)
-    db.write("put_attempt", meter_event_id=own_id, attempt=attempt, idempotency_key=key, now_us=now_us)
+    claimed = {"claimed_by": owner.this_process(), "claimed_until_us": until_us}
+    db.write("claim", meter_event_id=own_id, reissue=reissue, **claimed)
+    put_attempt_txn(db, own_id, attempt, key, now_us, total.credits if total else None)
     return Claim(
         own_id,
         identifier,
@@ -97,7 +117,16 @@ def _claim_one_txn(db: Database, row: Row, now_us: int) -> Claim:
         key,
         row["unanswered_since_us"],
         now_us,
+        total,
     )
+
+
+def put_attempt_txn(
+    db: Database, meter_event_id: str, attempt: int, idempotency_key: str, now_us: int, window_total: int | None = None
+) -> None:
+    """Note inside the caller's transaction that a request is about to leave."""
+    values = {"meter_event_id": meter_event_id, "attempt": attempt, "idempotency_key": idempotency_key}
+    db.write("put_attempt", **values, now_us=now_us, window_total=window_total)
 
 
 def free_abandoned_txn(db: Database, now_us: int) -> None:

@@ -30,6 +30,7 @@ MIGRATIONS = (
     "0011_plans",
     "0012_streamed",
     "0013_claims",
+    "0014_meter_windows",
 )
 # What a migration does besides its script, which SQL cannot say.
 THEN = {"0003_decisions": chain_older_entries_txn}

@@ -18,6 +18,7 @@ from .. import machine
 from ..core.clock import SECOND_US, Clock, Pace, wait_seconds
 from ..core.secrets import told
 from ..core.states import Answer, CancelClaim, Claim, MeterOutcome, payload_of
+from ..core.windows import METER_WINDOW_S
 from ..errors import KeyRefused, MeterError, NotPermitted, Refused, RemoteError, Unavailable, Unreachable
 from ..failpoints import Side, Step, reach
 
@@ -40,6 +41,17 @@ _GRANT_CUSTOMERS = "grant Customers: read (Stripe: Developers, API keys), so tha
 # The last three: an answer of another shape lacks what every object of Stripe's has.
 SDK_ERRORS = (stripe.StripeError, OSError, ValueError, AttributeError, TypeError, LookupError)
 T = TypeVar("T")
+ONLY_TOTALS = MeterOutcome(
+    Answer.REJECTED,
+    "not sent: its meter counts only the last meter event of each window; set BILLING_METER_API=totals, and sync",
+)
+
+
+class FoundMeter(msgspec.Struct):
+    """A meter at Stripe: its id, and the window of which it counts the last meter event only: "hour", "day" or ""."""
+
+    meter_id: str
+    window: str
 
 
 @dataclass(slots=True)
@@ -97,6 +109,12 @@ class StripeMeter:
 
     def send(self, claim: Claim) -> MeterOutcome:
         """Send one claimed meter event once. Raises KeyRefused: then it was certainly not counted."""
+        if claim.window_total is not None:
+            return ONLY_TOTALS
+        return self.send_value(claim, claim.credits, claim.timestamp_s)
+
+    def send_value(self, claim: Claim, value: int, timestamp_s: int) -> MeterOutcome:
+        """Send a value, dated a moment (unix seconds), for a claimed meter event once. Raises KeyRefused as `send`."""
         return self.write(
             Step.STRIPE_SEND,
             claim.identifier,
@@ -104,8 +122,8 @@ class StripeMeter:
                 {
                     "event_name": claim.meter,
                     "identifier": claim.identifier,
-                    "timestamp": claim.timestamp_s,
-                    "payload": payload_of(claim.customer_id, claim.credits, msgspec.json.decode(claim.payload)),
+                    "timestamp": timestamp_s,
+                    "payload": payload_of(claim.customer_id, value, msgspec.json.decode(claim.payload)),
                 },
                 {"idempotency_key": claim.idempotency_key},
             ),
@@ -158,14 +176,17 @@ class StripeMeter:
         except SDK_ERRORS as error:
             raise _unavailable(error) from error
 
-    def check(self, event_names: Sequence[str], meter_id: str | None = None) -> dict[str, str]:
+    def check(
+        self, event_names: Sequence[str], meter_id: str | None = None, *, totals: bool = False
+    ) -> dict[str, FoundMeter]:
         """Check that each event name has exactly one meter, that it is active, and that it is the one of `meter_id`.
 
-        The ids of the meters by event name. Raises MeterError, KeyRefused, Unreachable or Unavailable.
+        With `totals` it must be a pre-aggregated one, else it must not. The meters by event name. Raises MeterError,
+        KeyRefused, Unreachable or Unavailable.
         """
         meters = self.meters()
         named = {name: [meter for meter in meters if meter["event_name"] == name] for name in event_names}
-        return {name: _check_meter(name, found, meter_id) for name, found in named.items()}
+        return {name: _check_meter(name, found, meter_id, totals) for name, found in named.items()}
 
     def meters(self) -> list[dict[str, Any]]:
         """All meters of the account: id, event_name, status, payload keys."""
@@ -292,8 +313,8 @@ def _meter_of(meter: Any) -> dict[str, Any]:
     return {**found, "window": getattr(meter, "event_time_window", None)}
 
 
-def _check_meter(event_name: str, meters: list[dict[str, Any]], meter_id: str | None) -> str:
-    """The id of the one active meter of an event name. Raises MeterError."""
+def _check_meter(event_name: str, meters: list[dict[str, Any]], meter_id: str | None, totals: bool) -> FoundMeter:
+    """The one active meter of an event name. Raises MeterError."""
     active = [meter for meter in meters if meter["status"] == "active"]
     if not meters:
         raise MeterError(
@@ -311,17 +332,23 @@ def _check_meter(event_name: str, meters: list[dict[str, Any]], meter_id: str | 
             f"the meter of {event_name!r} is {active[0]['id']}, "
             f"but BILLING_STRIPE_CREDITS_METER_ID names {meter_id}; mend one of them."
         )
-    _check_settings(active[0])
-    return str(active[0]["id"])
+    _check_settings(active[0], totals)
+    return FoundMeter(active[0]["id"], active[0]["window"] or "")
 
 
-def _check_settings(meter: dict[str, Any]) -> None:
+def _check_settings(meter: dict[str, Any], totals: bool) -> None:
     if meter["formula"] != "sum":
         raise MeterError(f"the meter {meter['id']} aggregates by {meter['formula']}; tallymark needs one that sums.")
-    if meter["window"]:
+    if meter["window"] and not totals:
         raise MeterError(
-            f"the meter {meter['id']} counts only the last meter event of each {meter['window']} (event_time_window); "
-            "tallymark sends what is new since the last. Make a meter without such a window."
+            f"the meter {meter['id']} counts only the last meter event of each {meter['window']} (event_time_window), "
+            "and tallymark sends what is new since the last. Make a meter without such a window, or set "
+            "BILLING_METER_API=totals (docs/howto/stripe-at-volume.md)."
+        )
+    if totals and meter["window"] not in METER_WINDOW_S:
+        raise MeterError(
+            f"the meter {meter['id']} adds up every meter event, and BILLING_METER_API=totals sends running totals. "
+            "Make a meter whose event_time_window is hour or day, or set BILLING_METER_API=v1."
         )
     if meter["customer_key"] != "stripe_customer_id" or meter["value_key"] != "value":
         raise MeterError(

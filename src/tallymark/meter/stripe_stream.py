@@ -21,6 +21,7 @@ from ..errors import RemoteError
 from ..failpoints import Step
 from .stripe_events import (
     GRANT_METER_EVENTS,
+    ONLY_TOTALS,
     SDK_ERRORS,
     TIMEOUT_SECONDS,
     StripeMeter,
@@ -72,6 +73,10 @@ class StripeStream:
 
         Raises KeyRefused: then none of them was counted.
         """
+        added = [claim for claim in claims if claim.window_total is None]
+        if len(added) < len(claims):
+            outcomes = iter(self.send_batch(added) if added else ())
+            return [next(outcomes) if claim.window_total is None else ONLY_TOTALS for claim in claims]
         outcome = self._send(claims)
         if outcome.answer is Answer.REJECTED and len(claims) > 1:
             # A refusal is of the whole call, and names none of them.

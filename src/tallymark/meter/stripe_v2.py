@@ -14,7 +14,7 @@ import msgspec
 from ..core.clock import SECOND_US, format_time
 from ..core.states import Answer, CancelClaim, Claim, MeterOutcome, payload_of
 from ..failpoints import Step
-from .stripe_events import StripeMeter, outcome_of
+from .stripe_events import ONLY_TOTALS, StripeMeter, outcome_of
 
 ANSWERS = {"duplicate_meter_event": Answer.DUPLICATE, "too_many_concurrent_requests": Answer.THROTTLED}
 """What a code says beyond the status of its answer; the others are refusals."""
@@ -46,6 +46,8 @@ class StripeV2Meter:
 
     def send(self, claim: Claim) -> MeterOutcome:
         """Send one claimed meter event once. Raises KeyRefused: then it was certainly not counted."""
+        if claim.window_total is not None:
+            return ONLY_TOTALS
         return self._account.write(
             Step.STRIPE_SEND,
             claim.identifier,

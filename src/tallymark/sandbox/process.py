@@ -59,6 +59,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     - `latency_seconds`: how much longer each request to Langfuse takes.
     - `stripe_processing_seconds`: how long Stripe takes for one meter event; `summary_lag_seconds`: until summaries
       show it; `customers_must_exist`: refuse a meter event for a customer who was not created.
+    - `meter_window`: "hour" or "day" makes the meter a pre-aggregated one, of that event_time_window.
     - `stripe_validation_seconds`: until Stripe judges a meter event that it answered with 200; `error_samples_max`: how
       many of each error code a report names.
     - `webhook_url`: where Stripe POSTs the notifications of its reports, signed with WEBHOOK_SECRET; empty for nowhere.
@@ -83,6 +84,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     latency_seconds: float = 0.0
     stripe_processing_seconds: float = 0.0
     summary_lag_seconds: float = 0.0
+    meter_window: Literal["hour", "day"] | None = None
     stripe_validation_seconds: float = 5.0
     error_samples_max: int = 5
     webhook_url: str = ""
@@ -94,7 +96,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """What a sandbox says when it is ready. `now` (ISO-8601, whole milliseconds) is the moment its traces lean on."""
+    """What a sandbox says when it is ready. `now` (ISO-8601, whole milliseconds) is the moment its traces lean on.
+
+    `meter_window` is that of its options.
+    """
 
     langfuse_url: str
     stripe_url: str
@@ -104,6 +109,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     project_id: str
     now: str
     traces: int
+    meter_window: str | None = None
 
     @property
     def now_us(self) -> int:
@@ -166,6 +172,7 @@ def _open(options: Options, servers: ExitStack) -> Ready:
         project_id=DEFAULT_PROJECT.project_id,
         now=format_time(now_us),
         traces=traces,
+        meter_window=options.meter_window,
     )
 
 
@@ -192,7 +199,7 @@ def _stripe(options: Options, clock: OffsetClock) -> SandboxStripe:
         any_customer=not options.customers_must_exist,
         unknown_customer="sync" if options.customers_must_exist else "async",
     )
-    stripe.add_meter(METER_EVENT_NAME)
+    stripe.add_meter(METER_EVENT_NAME, window=options.meter_window)
     return stripe
 
 
@@ -333,6 +340,7 @@ def environment_of(ready: Ready) -> dict[str, str]:
         "STRIPE_METER_EVENTS_BASE": ready.stripe_url,
         "BILLING_STRIPE_SECRET_KEY": ready.stripe_secret_key,
         "BILLING_STRIPE_REQUESTS_PER_SECOND": _STRIPE_REQUESTS_PER_SECOND,
+        **({"BILLING_METER_API": "totals"} if ready.meter_window else {}),
     }
 
 

@@ -5,6 +5,6 @@ select t.trace_id, m.state, m.answer
   left join meter_event as m on m.meter_event_id = e.meter_event_id
  where t.last_run_id = :run_id and t.result = 'processed' and t.mark_state = 'waiting'
    and coalesce(m.state, 'open') not in ('accepted', 'carried', 'streamed', 'in_doubt', 'cancelled')
-   and coalesce(m.reason, '') not in ('late_period', 'too_old')
+   and coalesce(m.reason, '') not in ('late_period', 'too_old', 'window_cut')
  order by t.trace_id
  limit :limit

@@ -16,7 +16,7 @@ from .invoice_items import InvoiceItem, cents
 from .periods import Period, period_at
 from .shapes import Amount, Meter, MeterEvent
 from .subscriptions import Subscription
-from .tally import aggregate
+from .tally import aggregate, effective
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,11 @@ def invoices_of_subscription(
     """Its invoices up to now, the oldest first, without invoice items. The meter events are those of its customer."""
     now_seconds = now_us // SECOND_US
     closed = [period for period in subscription.periods(now_seconds) if period.end_seconds <= now_seconds]
-    inside = _by_period(closed, meter_events)
+    known = list(meter_events)
+    # A window belongs to the period of the last one in it, whatever the others say; other meters have no windows.
+    inside = _by_period(closed, known) if meter.window is None else dict.fromkeys(closed, known)
     return [
-        Invoice(subscription, period, _billed(meter, inside.get(period, ()), subscription.finalizes_seconds(period)))
-        for period in closed
+        Invoice(subscription, period, _billed(meter, inside.get(period, ()), subscription, period)) for period in closed
     ]
 
 
@@ -71,10 +72,12 @@ def _by_period(periods: Sequence[Period], meter_events: Iterable[MeterEvent]) ->
     return found
 
 
-def _billed(meter: Meter, meter_events: Iterable[MeterEvent], finalizes_seconds: int) -> Amount:
+def _billed(meter: Meter, meter_events: Iterable[MeterEvent], subscription: Subscription, period: Period) -> Amount:
     """What a metered line bills; a negative sum bills nothing (facts/stripe.md section 1)."""
-    in_time = [one for one in meter_events if _is_billed(one, finalizes_seconds * SECOND_US)]
-    return max(0, aggregate(meter, in_time))
+    finalizes_us = subscription.finalizes_seconds(period) * SECOND_US
+    in_time = [one for one in meter_events if _is_billed(one, finalizes_us)]
+    inside = [one for one in effective(meter, in_time) if period_at([period], one.timestamp_seconds) is not None]
+    return max(0, aggregate(meter, inside))
 
 
 def _is_billed(meter_event: MeterEvent, finalizes_us: int) -> bool:

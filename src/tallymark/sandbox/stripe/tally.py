@@ -21,12 +21,17 @@ def aggregate(meter: Meter, meter_events: Sequence[MeterEvent]) -> Amount:
 
     With an event_time_window only the last one received in each UTC window counts (facts/stripe.md section 4).
     """
-    effective = meter_events if meter.window is None else _last_of_windows(meter_events, WINDOW_SECONDS[meter.window])
+    counting = effective(meter, meter_events)
     if meter.formula == "count":
-        return len(effective)
+        return len(counting)
     if meter.formula == "last":
-        return max(effective, key=lambda one: one.timestamp_seconds).value if effective else 0
-    return sum(one.value for one in effective)
+        return max(counting, key=lambda one: one.timestamp_seconds).value if counting else 0
+    return sum(one.value for one in counting)
+
+
+def effective(meter: Meter, meter_events: Sequence[MeterEvent]) -> Sequence[MeterEvent]:
+    """Those of them that make up the meter's value: all, or the last one received in each of its windows."""
+    return meter_events if meter.window is None else _last_of_windows(meter_events, WINDOW_SECONDS[meter.window])
 
 
 def _last_of_windows(meter_events: Iterable[MeterEvent], width_seconds: int) -> list[MeterEvent]:

@@ -35,11 +35,12 @@ class Decision(msgspec.Struct):
 
 
 class Attempt(msgspec.Struct):
-    """One send of a meter event, and the answer."""
+    """One send of a meter event, and the answer; `window_total`: what it set the window of its meter to, if so."""
 
     sent_at: str
     outcome: str
     answer: str | None
+    window_total: int | None
 
 
 class UsageUnit(msgspec.Struct):

@@ -192,7 +192,7 @@ def _does(reason: str) -> dict[Choice, str]:
     """What each choice does to things that wait for a reason; of meter events without one."""
     if reason == "deleted":
         return DOES_TO_DELETED
-    is_of_meter_events = reason in ("", "in_doubt", "rejected", "late_period")
+    is_of_meter_events = reason in ("", "in_doubt", "rejected", "late_period", "window_cut")
     return DOES if is_of_meter_events else DOES_TO_TRACE
 
 
