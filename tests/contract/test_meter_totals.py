@@ -150,7 +150,7 @@ def test_usage_that_comes_to_less_is_carried_into_the_next(put, run, clock, coun
 # ---- what goes wrong on the way
 
 
-@on_both_windows
+@by_days
 @on_sqlite
 @pytest.mark.parametrize(
     "fault", ["reset_after", "reset_before", "error_after", "error_before", "rate_limited", "html"]

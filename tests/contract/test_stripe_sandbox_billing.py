@@ -278,6 +278,18 @@ def test_each_subscription_bills_its_own_meter(account):
     assert names(account.sandbox.unbilled()) == ["u"]
 
 
+def test_a_window_of_a_pre_aggregated_meter_is_billed_in_the_period_of_its_last_meter_event(account):
+    """The last one received takes the place of all others of its hour, on both sides of a boundary."""
+    account.sandbox.add_meter("totals", window="hour")
+    half = NOW_US + 1800 * SECOND_US
+    account.sandbox.add_subscription("cus_2", "totals", started_at_us=half - DAY * SECOND_US, period="day")
+    account.clock.advance(3000)
+    for identifier, value, seconds in (("a", "1", -60), ("b", "2", 60), ("c", "5", 2400), ("d", "9", -120)):
+        send(account, identifier, value, seconds, event_name="totals", customer="cus_2")
+    account.clock.advance(2 * DAY)
+    assert bills(account, "cus_2") == [9, 5]
+
+
 def test_decimal_quantities_are_exact(account):
     send(account, "a", "0.1", 0)
     send(account, "b", "0.2", 0)

@@ -74,6 +74,22 @@ def test_hours_come_in_pages_of_ten_which_add_up(client):
     assert (total, pages) == (25, 3)
 
 
+def test_a_pre_aggregated_meter_sums_the_last_of_each_of_its_windows(serving_stripe):
+    """What is received last counts, whenever it is dated inside its window."""
+    account = serving_stripe()
+    meter = account.sandbox.add_meter("totals", window="hour")
+    start = NOW_SECONDS - 2 * 3600
+    for identifier, value, seconds in (("a", "1", 3599), ("b", "4", 5), ("c", "2", 3600)):
+        account.send(identifier, value, timestamp=start + seconds, event_name="totals")
+
+    def values(**grouping):
+        asked = {"customer": "cus_1", "start_time": start, "end_time": NOW_SECONDS, **grouping}
+        return [row.aggregated_value for row in account.client.v1.billing.meters.event_summaries.list(meter.id, asked)]
+
+    assert values(value_grouping_window="hour") == [2, 4]
+    assert values() == [6]
+
+
 def test_days_are_utc_days(client):
     midnight = NOW_SECONDS // DAY_SECONDS * DAY_SECONDS
     client.send("a", "1", timestamp=midnight - 1)

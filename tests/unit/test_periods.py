@@ -2,8 +2,18 @@
 
 import pytest
 
-from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US
-from tallymark.core.periods import LATE_MARGIN_US, Lateness, Period, boundaries_of, closed_before, corrected, parts
+from tallymark.core.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US
+from tallymark.core.periods import (
+    LATE_MARGIN_US,
+    Lateness,
+    Period,
+    begun_in_window_us,
+    boundaries_of,
+    closed_before,
+    corrected,
+    dated_us,
+    parts,
+)
 
 NOW_US = 1000 * DAY_US
 
@@ -21,6 +31,32 @@ NOW_US = 1000 * DAY_US
 def test_a_bucket_is_cut_at_the_boundaries_inside_it(boundaries, cut):
     """Its parts cover it without gap or overlap; its own edges cut nothing."""
     assert parts(0, 10, boundaries) == cut
+
+
+HALF_US = NOW_US + HOUR_US // 2
+BEFORE_US = NOW_US - SECOND_US
+
+
+@pytest.mark.parametrize(
+    ("minute", "boundaries", "dated", "begun"),
+    [
+        (10, [], 10, None),
+        (10, [NOW_US, NOW_US + HOUR_US], 10, None),
+        (10, [HALF_US], BEFORE_US, None),
+        (30, [HALF_US], 30, HALF_US),
+        (45, [NOW_US - DAY_US, HALF_US], 45, HALF_US),
+        (10, [NOW_US, HALF_US], None, None),
+        (40, [HALF_US, NOW_US + 50 * MINUTE_US], None, HALF_US),
+        (10, [HALF_US, NOW_US + 50 * MINUTE_US], BEFORE_US, None),
+    ],
+)
+def test_a_window_of_a_pre_aggregated_meter_belongs_to_one_period(minute, boundaries, dated, begun):
+    """Usage before a boundary inside its window is dated just before that window, if that is the same period."""
+    at_us = NOW_US + minute * MINUTE_US
+    wanted = NOW_US + dated * MINUTE_US if dated in (10, 30, 45) else dated
+
+    assert dated_us(at_us, HOUR_US, boundaries) == wanted
+    assert begun_in_window_us(at_us, HOUR_US, boundaries) == begun
 
 
 def test_boundaries_are_where_a_period_of_any_item_begins_or_ends():
