@@ -14,8 +14,10 @@ from tallymark.cli import cli
 from tallymark.errors import LedgerNewer
 from tallymark.ledger import sqlite
 from tallymark.ledger.sqlite import MIGRATIONS
+from tallymark.ledger.statements import migration
 from worlds import open_world
 
+NEXT = "create table next (name text primary key) strict;"
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "upgrade.md"
 
 
@@ -52,41 +54,52 @@ def shell(tmp_path):
 
 
 @contextlib.contextmanager
-def version(schema):
-    """As a version of tallymark that knows this schema and no newer one."""
-    with mock.patch.object(sqlite, "MIGRATIONS", MIGRATIONS[:schema]):
+def next_version():
+    """As the next version of tallymark, whose schema has a table more."""
+    with (
+        mock.patch.object(sqlite, "MIGRATIONS", (*MIGRATIONS, "next")),
+        mock.patch.object(
+            sqlite, "migration", lambda name, dialect: NEXT if name == "next" else migration(name, dialect)
+        ),
+    ):
         sqlite._made_by_migrations.cache_clear()
         yield
     sqlite._made_by_migrations.cache_clear()
 
 
 @pytest.mark.parametrize("schema", [1, 5, len(MIGRATIONS) - 1])
-def test_the_steps_upgrade_and_go_back(shell, tmp_path, schema):
-    """Proved, backed up, tried, upgraded; then refused by the old version, restored, and billed once."""
-    backed_up, tried, billed, restored, again = commands()
+def test_the_steps_upgrade_a_ledger_of_an_older_version(shell, tmp_path, schema):
+    """Tried, which leaves the ledger as it is, and upgraded. Only the ledger of those versions is here."""
+    _, tried, billed, _, _ = commands()
     path = make_older(tmp_path / "ledger.sqlite3", schema)
     shell.settings["BILLING_LEDGER_URL"] = f"sqlite:///{path}"
-    # Of older versions than the last only the ledger is here; the commands of the last find everything that they read.
-    is_last = schema == len(MIGRATIONS) - 1
-
-    if is_last:
-        with version(schema):
-            assert shell(backed_up) == 0
     assert shell(tried) in (0, 1)
     assert version_of(path) == schema
     assert shell(billed) == 0
     assert version_of(path) == len(MIGRATIONS)
+    assert shell.world.stripe.tally()
+
+
+def test_the_steps_upgrade_to_the_next_version_and_go_back(shell, tmp_path):
+    """Proved, backed up, tried, upgraded; then refused by the version of before, restored, and billed once."""
+    backed_up, tried, billed, restored, again = commands()
+    path = make_older(tmp_path / "ledger.sqlite3", len(MIGRATIONS))
+    shell.settings["BILLING_LEDGER_URL"] = f"sqlite:///{path}"
+    assert shell(backed_up) == 0
+    with next_version():
+        assert shell(tried) in (0, 1)
+        assert version_of(path) == len(MIGRATIONS)
+        assert shell(billed) == 0
+    assert version_of(path) == len(MIGRATIONS) + 1
     tally = shell.world.stripe.tally()
     assert tally
 
-    if is_last:
-        with version(schema):
-            with pytest.raises(LedgerNewer):
-                shell(["tallymark sync"])
-            assert shell(restored) == 0
-            assert shell(again) == 0
-        assert version_of(tmp_path / "ledger-restored.sqlite3") == schema
-        assert shell.world.stripe.tally() == tally
+    with pytest.raises(LedgerNewer):
+        shell(["tallymark sync"])
+    assert shell(restored) == 0
+    assert shell(again) == 0
+    assert version_of(tmp_path / "ledger-restored.sqlite3") == len(MIGRATIONS)
+    assert shell.world.stripe.tally() == tally
 
 
 def version_of(path):

@@ -159,7 +159,11 @@ def is_report(found):
 # What is asked, an answer that real ones look like, and what comes of it.
 READS = {
     "meters": (lambda meter: meter.meters(), listed(METER), is_meters),
-    "check": (lambda meter: meter.check(["credits"]), listed(METER), lambda found: isinstance(found["credits"], str)),
+    "check": (
+        lambda meter: meter.check(["credits"]),
+        listed(METER),
+        lambda found: isinstance(found["credits"].meter_id, str),
+    ),
     "customer": (lambda meter: meter.customer_problem("cus_1"), {"id": "cus_1", "object": "customer"}, str.isprintable),
     "summaries": (lambda meter: summaries(meter, "mtr_1", "cus_1", 0, 7200, "hour"), listed(SUMMARY), is_values),
     "subscriptions": (lambda meter: items_of(meter, "cus_1"), listed(SUBSCRIPTION), is_items),
