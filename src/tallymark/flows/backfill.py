@@ -23,11 +23,11 @@ from .collect import log_unknown_marks, remember_projects
 from .mark import KEPT
 from .progress import Progress, quiet
 from .ranges import check_range
-from .read import choose_generation, choose_known, collect_span, style_of
-from .reading import Collected, Reading, Recording, range_of
+from .read import choose_generation, choose_known, collect_span, marks_by_score
+from .reading import Collected, range_of
 from .stations import Project, Stations, open_stations
 from .summary import Requests, count_reasons, zeros
-from .sync import decider_of, start_run
+from .sync import reading_of, start_run
 from .usage_sums import store_usage_sums
 
 ROWS = 1000
@@ -118,18 +118,17 @@ def _collect(
     span = range_of(resume_us, to_us or run.now_us, run.now_us, stations.config.settle_us)
     coverage = Coverage(project.source_key, PURPOSE, from_us, min(span.to_us, span.settled_us))
     chosen = choose_generation(stations, project)
-    into = Recording(ledger, decider_of(stations, run, False, style_of(stations, chosen)), run, progress=progress)
-    reading = Reading(stations, project, chosen, into)
+    reading = reading_of(stations, project, chosen, run, progress=progress)
     if stations.config.bulk_source == "export":
         export_alone(reading, Wanted(span, coverage, DAY_US))
     elif stations.config.bulk_source == "clickhouse":
         read_clickhouse(reading, span, coverage)
     else:
-        check_scores = chosen.generation == "observations" or stations.config.marks == "score"
-        collect_span(reading, span, coverage, check_scores=check_scores)
-    remember_projects(ledger, project.source_key, into.collected.project_ids)
+        collect_span(reading, span, coverage, check_scores=marks_by_score(stations, chosen))
+    collected = reading.into.collected
+    remember_projects(ledger, project.source_key, collected.project_ids)
     ledger.forget_coverage(project.source_key, PURPOSE)
-    return into.collected
+    return collected
 
 
 def _resume_us(ledger: Ledger, project: Project, from_us: int, now_us: int) -> int:

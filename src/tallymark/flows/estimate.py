@@ -26,14 +26,12 @@ from ..meter.stripe_events import REQUESTS_PER_SECOND_LIVE, REQUESTS_PER_SECOND_
 from ..meter.stripe_stream import EVENTS_MAX
 from ..source.observations import PAGE_ROWS as OBSERVATIONS_A_PAGE
 from ..source.traces import PAGE_ROWS as TRACES_A_PAGE
-from .collect import collect
-from .observe import collect_observations
 from .progress import Progress, quiet
 from .ranges import check_range
-from .read import choose_generation, observations_of, style_of, traces_of
-from .reading import Chosen, Collected, Recording, range_of
+from .read import choose_generation, collect_range, observations_of, traces_of
+from .reading import Chosen, Collected, range_of
 from .stations import Project, Stations, open_stations
-from .sync import decider_of, start_run
+from .sync import reading_of, start_run
 
 SAMPLES = 6
 SAMPLE_PAGES = 2
@@ -179,14 +177,11 @@ def stretches(from_us: int, to_us: int, rows: int, rows_a_page: int) -> list[tup
 
 
 def _sample(stations: Stations, project: Project, chosen: Chosen, run: RunRef, start_us: int, end_us: int) -> Sample:
-    into = Recording(stations.ledger, decider_of(stations, run, False, style_of(stations, chosen)), run)
+    reading = reading_of(stations, project, chosen, run)
     span = range_of(start_us, end_us, run.now_us, stations.config.settle_us)
     before = _open_buckets(stations)
-    if chosen.generation == "traces":
-        collect(traces_of(stations, project), into, span, None)
-    else:
-        collect_observations(observations_of(stations, project), into, span, None)
-    return Sample(end_us - start_us, into.collected, _open_buckets(stations) - before)
+    collect_range(reading, span, None)
+    return Sample(end_us - start_us, reading.into.collected, _open_buckets(stations) - before)
 
 
 def _open_buckets(stations: Stations) -> int:

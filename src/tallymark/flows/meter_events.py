@@ -90,12 +90,7 @@ def meter_events(
             limit=limit + 1,
         )
     )
-    return listing(
-        rows,
-        limit,
-        lambda row: MeterEventLine(**_line(row)),
-        lambda row: (row["bucket_start_us"], row["meter_event_id"]),
-    )
+    return listing(rows, limit, lambda row: MeterEventLine(**_line(row)), _place_of)
 
 
 def _check(wanted: WantedMeterEvents) -> None:

@@ -12,10 +12,10 @@ from .plan_counts import PartCounts, collected_counts, marked_counts, sent_count
 from .planning import request_of, run_of
 from .progress import Progress
 from .read import choose_known, collect_range, read_in_its_mode, style_of
-from .reading import Chosen, Collected, Reading, Recording
+from .reading import Chosen, Collected
 from .send import send_open
 from .stations import Project, Stations
-from .sync import decider_of
+from .sync import reading_of
 
 
 def do_part(stations: Stations, plan: Plan, part: Part, progress: Progress) -> PartCounts:
@@ -54,9 +54,10 @@ def _read(stations: Stations, plan: Plan, part: Part, progress: Progress) -> Par
     def read(chosen: Chosen) -> None:
         request, run = request_of(plan), run_of(stations, plan, part)
         span = replace(request.spans[part.source_key], from_us=part.from_us or 0, to_us=part.to_us or 0)
-        decider = decider_of(stations, run, request.only_pending, style_of(stations, chosen))
-        into = Recording(stations.ledger, decider, run, collected, progress)
-        collect_range(Reading(stations, project, chosen, into), span, None)
+        reading = reading_of(
+            stations, project, chosen, run, request.only_pending, collected=collected, progress=progress
+        )
+        collect_range(reading, span, None)
 
     read_in_its_mode(stations, project, choose_known(stations, project), read)
     remember_projects(stations.ledger, project.source_key, collected.project_ids)

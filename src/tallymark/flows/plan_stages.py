@@ -31,18 +31,18 @@ from .parts import require_same_card
 from .plan_counts import PartCounts, all_counts, collected_by, collected_counts, counts_of, sent_counts, total
 from .planning import BACKFILL, PlanRequest, request_of, run_of
 from .progress import Progress
-from .read import choose_known, revisit, style_of
-from .reading import Collected, Reading, Recording
+from .read import choose_known, revisit
+from .reading import Collected
 from .send import Sent, gather
 from .stations import Project, Stations
 from .sync import (
     after_sending,
     before_sending,
     coverage_after,
-    decider_of,
     finish_sync,
     first_summary,
     purpose_of,
+    reading_of,
 )
 
 # More than there are workers, usually; one that finds nothing open is over at once.
@@ -107,8 +107,7 @@ def _finish_reading(
 ) -> None:
     """What follows when all windows of a source are read: held traces, deleted ones, and what is covered now."""
     run, chosen = run_of(stations, plan), choose_known(stations, project)
-    decider = decider_of(stations, run, request.only_pending, style_of(stations, chosen))
-    reading = Reading(stations, project, chosen, Recording(stations.ledger, decider, run, collected))
+    reading = reading_of(stations, project, chosen, run, request.only_pending, collected=collected)
     revisit(reading)
     if plan.kind == BACKFILL:
         return

@@ -15,7 +15,7 @@ from ..ledger.plans import READ, Part, Plan, open_plans, put_plan
 from ..ledger.rows import Asked, RunRef
 from .backfill import PURPOSE
 from .plan_counts import PartCounts
-from .read import choose_generation, look_at_scores
+from .read import choose_generation, look_at_scores, marks_by_score
 from .reading import Range, range_of
 from .stations import Project, Stations
 from .sync import Request, begin_sync, must_check_scores, start_run
@@ -80,7 +80,7 @@ def plan_backfill(stations: Stations, from_us: int | None, to_us: int | None) ->
         span = replace(span, to_us=max(start_us, min(span.to_us, span.settled_us)))
         wished.spans[project.source_key] = span
         chosen = choose_generation(stations, project)
-        if chosen.generation == "observations" or stations.config.marks == "score":
+        if marks_by_score(stations, chosen):
             look_at_scores(stations, project, run, span)
     return _put(stations, run, BACKFILL, wished, start_us, to_us, PartCounts())
 

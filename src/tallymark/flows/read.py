@@ -77,6 +77,11 @@ def style_of(stations: Stations, chosen: Chosen) -> str:
     return wanted if wanted != "auto" else "tags" if chosen.generation == "traces" else "score"
 
 
+def marks_by_score(stations: Stations, chosen: Chosen) -> bool:
+    """Whether the server may have marked traces by score, which only asking for scores tells."""
+    return chosen.generation == "observations" or stations.config.marks == "score"
+
+
 def collect_span(reading: Reading, span: Range, coverage: Coverage | None, *, check_scores: bool) -> None:
     """Read a range and decide its traces. `check_scores`: look first which traces the server has marked by score.
 

@@ -25,8 +25,8 @@ from .audit import WIDTH_US, Audit, Auditor
 from .meters import check_meter
 from .progress import Progress, quiet
 from .ranges import check_range
-from .read import choose_generation, collect_span, style_of
-from .reading import Chosen, Reading, Recording, range_of
+from .read import choose_generation, collect_span, marks_by_score, style_of
+from .reading import Reading, Recording, range_of
 from .reconciliation import Reconciliation, compared_days, reconciliation_of
 from .stations import Project, Stations, open_stations
 from .sync import Request, decider_of, run_sync, start_run
@@ -108,12 +108,8 @@ def _audit_langfuse(stations: Stations, project: Project, run: RunRef, audit: Au
     auditor = Auditor(decider_of(stations, run, False, style_of(stations, chosen)), audit, stations.ledger)
     into = Recording(stations.ledger, auditor, run, progress=progress)
     span = range_of(audit.from_us, min(audit.to_us, run.now_us), run.now_us, 0)
-    collect_span(Reading(stations, project, chosen, into), span, None, check_scores=_by_score(stations, chosen))
+    collect_span(Reading(stations, project, chosen, into), span, None, check_scores=marks_by_score(stations, chosen))
     auditor.count()
-
-
-def _by_score(stations: Stations, chosen: Chosen) -> bool:
-    return chosen.generation == "observations" or stations.config.marks == "score"
 
 
 def _audit_ledger(ledger: Ledger, run: RunRef, audit: Audit) -> None:

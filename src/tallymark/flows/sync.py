@@ -33,7 +33,15 @@ from .meters import check_meter
 from .periods import read_periods
 from .progress import Progress, quiet
 from .ranges import check_range
-from .read import choose_generation, choose_known, collect_span, collect_trace, read_in_its_mode, style_of
+from .read import (
+    choose_generation,
+    choose_known,
+    collect_span,
+    collect_trace,
+    marks_by_score,
+    read_in_its_mode,
+    style_of,
+)
 from .reading import Chosen, Collected, Range, Reading, Recording, range_of
 from .reports import take_reports
 from .send import Sent, send
@@ -206,6 +214,22 @@ def decider_of(stations: Stations, run: RunRef, only_pending: bool, style: str) 
     )
 
 
+def reading_of(
+    stations: Stations,
+    project: Project,
+    chosen: Chosen,
+    run: RunRef,
+    only_pending: bool = False,
+    *,
+    collected: Collected | None = None,
+    progress: Progress = quiet,
+) -> Reading:
+    """One project as a run reads it, decided by the settings. `collected`: what was counted of it before."""
+    decider = decider_of(stations, run, only_pending, style_of(stations, chosen))
+    counted = collected if collected is not None else Collected()
+    return Reading(stations, project, chosen, Recording(stations.ledger, decider, run, counted, progress))
+
+
 def purpose_of(only_pending: bool) -> str:
     """Coverage is kept apart: what was read with tag filtering says nothing about untagged traces."""
     return "sync-filtered" if only_pending else "sync"
@@ -258,9 +282,10 @@ def _collect(
     collected = Collected()
 
     def read(chosen: Chosen) -> None:
-        decider = decider_of(stations, run, request.only_pending, style_of(stations, chosen))
-        into = Recording(stations.ledger, decider, run, collected, progress)
-        _read(Reading(stations, project, chosen, into), request, span)
+        reading = reading_of(
+            stations, project, chosen, run, request.only_pending, collected=collected, progress=progress
+        )
+        _read(reading, request, span)
 
     chosen = read_in_its_mode(stations, project, chosen, read)
     remember_projects(stations.ledger, project.source_key, collected.project_ids)
@@ -292,8 +317,8 @@ def _read(reading: Reading, request: Request, span: Range) -> None:
 def must_check_scores(stations: Stations, project: Project, request: Request, span: Range, chosen: Chosen) -> bool:
     """Whether the server is asked first which traces it has marked by score: where it was never read, or all is."""
     before = stations.ledger.coverage(project.source_key, purpose_of(request.only_pending))
-    by_score = chosen.generation == "observations" or stations.config.marks == "score"
-    return by_score and (before is None or span.from_us < before.from_us or request.full)
+    is_new = before is None or span.from_us < before.from_us or request.full
+    return is_new and marks_by_score(stations, chosen)
 
 
 def mark_project(stations: Stations, project: Project, progress: Progress) -> Marked:

@@ -60,6 +60,12 @@ def window_place(start_s: int, end_s: int) -> dict[str, int]:
     }
 
 
+def _window_of(row: Row, window_s: int) -> dict[str, int]:
+    """The window that a meter event is dated in, as `window_place` has it."""
+    start_s = row["timestamp_s"] - row["timestamp_s"] % window_s
+    return window_place(start_s, start_s + window_s)
+
+
 def total_txn(db: Database, row: Row, window_s: int | None) -> WindowTotal | None:
     """What a meter event sets its window to: all that is accepted in it, and itself; None if it adds to what is there.
 
@@ -67,11 +73,10 @@ def total_txn(db: Database, row: Row, window_s: int | None) -> WindowTotal | Non
     """
     if window_s is None:
         return None
-    start_s = row["timestamp_s"] - row["timestamp_s"] % window_s
-    place = window_place(start_s, start_s + window_s)
+    place = _window_of(row, window_s)
     counted = db.row("counted_in_window", customer_id=row["customer_id"], meter=row["meter"], **place)
     timestamp_s = max(row["timestamp_s"], counted["timestamp_s"])
-    return WindowTotal(counted["credits"] + row["credits"], start_s, start_s + window_s, timestamp_s)
+    return WindowTotal(counted["credits"] + row["credits"], place["start_s"], place["end_s"], timestamp_s)
 
 
 def issue_txn(db: Database, row: Row, total: WindowTotal | None) -> int:
@@ -99,8 +104,5 @@ def later_totals_txn(db: Database, event: Row, windows: Mapping[str, int]) -> se
     window_s = windows.get(event["meter"])
     if window_s is None:
         return set()
-    start_s = event["timestamp_s"] - event["timestamp_s"] % window_s
     named = {name: event[name] for name in ("meter_event_id", "customer_id", "meter")}
-    return {
-        row["meter_event_id"] for row in db.rows("sent_later", **named, **window_place(start_s, start_s + window_s))
-    }
+    return {row["meter_event_id"] for row in db.rows("sent_later", **named, **_window_of(event, window_s))}

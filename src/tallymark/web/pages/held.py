@@ -11,7 +11,7 @@ from litestar import Request, Response, get, post
 from litestar.params import FromPath, FromQuery, URLEncodedBody
 from litestar.response import Redirect, Stream, Template
 
-from ...core.choices import Choice
+from ...core.choices import OF_TRACE, Choice
 from ...core.credits import format_micros
 from ...errors import ConfigError
 from ...flows.held import DOES, DOES_TO_DELETED, DOES_TO_TRACE, beside, policy, reasons, show
@@ -192,8 +192,7 @@ def _does(reason: str) -> dict[Choice, str]:
     """What each choice does to things that wait for a reason; of meter events without one."""
     if reason == "deleted":
         return DOES_TO_DELETED
-    is_of_meter_events = reason in ("", "in_doubt", "rejected", "late_period", "window_cut")
-    return DOES if is_of_meter_events else DOES_TO_TRACE
+    return DOES_TO_TRACE if reason in OF_TRACE else DOES
 
 
 @get("/held/rules", sync_to_thread=True)
